@@ -1,0 +1,10 @@
+//! Throng: a WebSocket gateway. See ARCHITECTURE.md for the house and its floors.
+
+pub mod command;
+pub mod hub;
+pub mod mailbox;
+pub mod parts;
+pub mod protocol;
+pub mod session;
+pub mod stats;
+pub mod sys;

@@ -1,0 +1,168 @@
+//! The way into a reactor: a bounded queue and a bell, rung once a nap.
+//!
+//! Owns: the queue's two ends. The bell is an eventfd made before the file tables split, so
+//! that any thread can ring it by its number.
+//! Invariants: whoever finds a command in the queue was woken for it, or was awake.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::command::{Shared, ToReactor};
+use crate::parts::key::Key;
+use crate::sys::EventFd;
+
+/// Commands that wait for one reactor at most.
+pub const MAIL_MAX: usize = 16 << 10;
+/// Bytes of broadcast frames that wait in one reactor at most; more are refused.
+pub const BROADCAST_BYTES_MAX: usize = 4 << 20;
+
+/// A queue is full: the sender decides what that means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a reactor's mailbox is full")]
+pub struct MailboxFull;
+
+struct Inner {
+    bell: EventFd,
+    is_woken: AtomicBool,
+    broadcast_bytes: AtomicUsize,
+}
+
+/// The sending end for one reactor.
+#[derive(Clone)]
+pub struct Mailbox {
+    queue: Sender<ToReactor>,
+    inner: Arc<Inner>,
+}
+
+/// The reading end, which the reactor owns.
+pub struct Inbox {
+    queue: Receiver<ToReactor>,
+    inner: Arc<Inner>,
+}
+
+pub fn mailbox() -> std::io::Result<(Mailbox, Inbox)> {
+    let (sender, receiver) = bounded(MAIL_MAX);
+    let inner = Arc::new(Inner {
+        bell: EventFd::new()?,
+        is_woken: AtomicBool::new(false),
+        broadcast_bytes: AtomicUsize::new(0),
+    });
+    Ok((Mailbox { queue: sender, inner: inner.clone() }, Inbox { queue: receiver, inner }))
+}
+
+impl Mailbox {
+    pub fn send(&self, command: ToReactor) -> Result<(), MailboxFull> {
+        self.queue.try_send(command).map_err(|_| MailboxFull)?;
+        if !self.inner.is_woken.swap(true, Ordering::AcqRel) {
+            self.inner.bell.ring();
+        }
+        Ok(())
+    }
+
+    fn has_room_for_broadcast(&self, bytes: usize) -> bool {
+        self.inner.broadcast_bytes.load(Ordering::Relaxed) + bytes <= BROADCAST_BYTES_MAX
+    }
+
+    fn broadcast(&self, frame: Shared) -> Result<(), MailboxFull> {
+        let bytes = frame.len();
+        self.inner.broadcast_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.send(ToReactor::Broadcast { frame }).inspect_err(|_| {
+            self.inner.broadcast_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        })
+    }
+}
+
+impl Inbox {
+    pub fn bell(&self) -> &EventFd {
+        &self.inner.bell
+    }
+
+    /// To be called when awake, before reading: a later send rings again.
+    pub fn open(&self) {
+        self.inner.is_woken.swap(false, Ordering::AcqRel);
+    }
+
+    pub fn next(&self) -> Option<ToReactor> {
+        self.queue.try_recv().ok()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// A broadcast of so many bytes has reached everybody.
+    pub fn broadcast_done(&self, bytes: usize) {
+        self.inner.broadcast_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// All mailboxes of a node, by reactor number.
+#[derive(Clone)]
+pub struct Switchboard(Arc<[Mailbox]>);
+
+impl Switchboard {
+    pub fn new(mailboxes: Vec<Mailbox>) -> Switchboard {
+        Switchboard(mailboxes.into())
+    }
+
+    pub fn reactors(&self) -> usize {
+        self.0.len()
+    }
+
+    /// An envelope's tail for the session `to`, wherever it lives.
+    pub fn deliver(&self, to: Key, tail: Shared) -> Result<(), MailboxFull> {
+        match self.0.get(to.reactor()) {
+            Some(mailbox) => mailbox.send(ToReactor::Deliver { to, tail }),
+            None => Ok(()),
+        }
+    }
+
+    /// One frame for every bound connection of the node. Refused as a whole where a reactor is
+    /// so far behind that its queue of broadcasts is full.
+    pub fn broadcast(&self, frame: &Shared) -> Result<(), MailboxFull> {
+        if !self.0.iter().all(|m| m.has_room_for_broadcast(frame.len())) {
+            return Err(MailboxFull);
+        }
+        self.0.iter().try_for_each(|mailbox| mailbox.broadcast(frame.clone()))
+    }
+
+    /// The same order for every reactor.
+    pub fn all(&self, command: impl Fn() -> ToReactor) -> Result<(), MailboxFull> {
+        self.0.iter().try_for_each(|mailbox| mailbox.send(command()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_mailbox_says_so_and_keeps_what_it_has() {
+        let (mailbox, inbox) = mailbox().unwrap();
+        let mail = || ToReactor::Deliver { to: Key::new(0, 0, 0), tail: Arc::from(&b"x"[..]) };
+        for _ in 0..MAIL_MAX {
+            mailbox.send(mail()).unwrap();
+        }
+        assert_eq!(mailbox.send(mail()), Err(MailboxFull));
+        let mut count = 0;
+        while inbox.next().is_some() {
+            count += 1;
+        }
+        assert_eq!(count, MAIL_MAX);
+    }
+
+    #[test]
+    fn broadcasts_that_nobody_has_delivered_are_bounded_by_their_bytes() {
+        let (mailbox, inbox) = mailbox().unwrap();
+        let board = Switchboard::new(vec![mailbox]);
+        let frame: Shared = vec![0; BROADCAST_BYTES_MAX / 4].into();
+        for _ in 0..4 {
+            board.broadcast(&frame).unwrap();
+        }
+        assert_eq!(board.broadcast(&frame), Err(MailboxFull));
+        inbox.broadcast_done(frame.len());
+        board.broadcast(&frame).unwrap();
+    }
+}

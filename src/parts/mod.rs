@@ -1,0 +1,4 @@
+//! Data structures that know no network.
+
+pub mod key;
+pub mod pages;

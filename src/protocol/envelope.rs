@@ -1,0 +1,83 @@
+//! The envelope in which a message reaches a session, and the ids it carries.
+//!
+//! An envelope is one JSON object in two parts: a short head that is the receiving session's own
+//! (`sessionId`, `to`), and a tail that all receivers share.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+/// 128 random bits, written as 32 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct MessageId(pub [u8; 16]);
+
+impl std::fmt::Display for MessageId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+/// What caused a message: `trigger` in the envelope.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trigger {
+    Http = 1,
+    WebSocket = 2,
+}
+
+/// A message as all its receivers see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Envelope<'a> {
+    /// Unix milliseconds at which it was accepted.
+    pub active_ms: u64,
+    pub from: &'a str,
+    pub message_id: MessageId,
+    /// JSON text, passed through as it came.
+    pub msg: &'a str,
+    pub msg_type: i32,
+    pub request_id: Option<&'a str>,
+    pub trigger: Trigger,
+}
+
+impl Envelope<'_> {
+    /// Appends the shared part: everything behind the head, up to and with the closing brace.
+    pub fn write_tail(&self, out: &mut Vec<u8>) {
+        let mut out = Text(out);
+        let _ = write!(out, "\"activeTime\":{},\"from\":", self.active_ms);
+        out.json(self.from);
+        let _ = write!(out, ",\"messageId\":\"{}\",\"msg\":", self.message_id);
+        out.raw(self.msg);
+        let _ = write!(out, ",\"msgType\":{}", self.msg_type);
+        if let Some(id) = self.request_id {
+            out.raw(",\"requestId\":");
+            out.json(id);
+        }
+        let _ = write!(out, ",\"trigger\":{}}}", self.trigger as u8);
+    }
+
+    /// The JSON text for everybody: one encoding, `to` is `["*"]`, no session id.
+    pub fn write_broadcast(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"to\":[\"*\"],");
+        self.write_tail(out);
+    }
+}
+
+/// A byte buffer that JSON text is written to.
+pub struct Text<'a>(pub &'a mut Vec<u8>);
+
+impl Text<'_> {
+    pub fn raw(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    /// `value` as compact JSON.
+    pub fn json(&mut self, value: &(impl Serialize + ?Sized)) {
+        serde_json::to_writer(&mut *self.0, value).expect("strings and numbers have a JSON form");
+    }
+}
+
+impl std::fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.raw(text);
+        Ok(())
+    }
+}

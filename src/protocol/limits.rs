@@ -1,0 +1,94 @@
+//! What a peer may ask of us. Every limit has its default here and its key in the configuration.
+
+/// Limits of one connection and of a reactor's queues. Sizes in bytes, times in seconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Request line of an upgrade, past it 414.
+    pub request_line_bytes_max: usize,
+    /// Header fields of an upgrade, all together; past it 431.
+    pub header_bytes_max: usize,
+    /// Number of header fields of an upgrade; past it 431.
+    pub headers_max: usize,
+    /// From accept to the answer, absolute.
+    pub handshake_secs: u32,
+    /// From the upgrade to a known identity, absolute; then 4401.
+    pub auth_timeout_secs: u32,
+    /// One frame before authentication, and all of them; past it 1008.
+    pub preauth_frame_bytes_max: usize,
+    pub preauth_bytes_max: usize,
+    /// A frame, and a message of several; past it 1009.
+    pub message_bytes_max: usize,
+    /// Fragments of one message, empty ones included; past it 1008.
+    pub fragments_max: u32,
+    /// For a message (and for a torn frame) to complete; then 1008.
+    pub message_secs: u32,
+    /// Control frames a second from one client (a burst is twice that); past it 1008.
+    pub control_frames_per_sec: u32,
+    /// Data frames a second (burst: twice); past it error 429, past twice the burst 4429.
+    pub frames_per_sec: u32,
+    /// Bytes a second (burst: twice); as above.
+    pub bytes_per_sec: u32,
+    /// Malformed frames, or frames before authentication that need it, until 1008.
+    pub strikes_max: u8,
+    /// JSON nesting.
+    pub json_depth_max: usize,
+    /// A connection's write queue: past `soft` it is not read from, past `hard` it is closed 4413.
+    pub queue_soft_bytes: usize,
+    pub queue_hard_bytes: usize,
+    /// A write queue that does not move for so long closes 4413.
+    pub queue_stalled_secs: u32,
+    /// A ping goes to a connection silent for so long; 0: never.
+    pub ping_secs: u32,
+    /// A connection silent for so long is closed 4408; 0: never.
+    pub idle_secs: u32,
+    /// How long a peer's close is awaited after ours.
+    pub close_secs: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            request_line_bytes_max: 4 << 10,
+            header_bytes_max: 8 << 10,
+            headers_max: 64,
+            handshake_secs: 10,
+            auth_timeout_secs: 60,
+            preauth_frame_bytes_max: 4 << 10,
+            preauth_bytes_max: 8 << 10,
+            message_bytes_max: 64 << 10,
+            fragments_max: 1024,
+            message_secs: 30,
+            control_frames_per_sec: 10,
+            frames_per_sec: 1000,
+            bytes_per_sec: 1 << 20,
+            strikes_max: 3,
+            json_depth_max: 32,
+            queue_soft_bytes: 256 << 10,
+            queue_hard_bytes: 1 << 20,
+            queue_stalled_secs: 10,
+            ping_secs: 60,
+            idle_secs: 210,
+            close_secs: 1,
+        }
+    }
+}
+
+impl Limits {
+    /// The echo endpoint's own: large messages, any number of fragments, no rates, no clock.
+    pub fn echo(&self) -> Limits {
+        Limits {
+            message_bytes_max: 16 << 20,
+            fragments_max: u32::MAX,
+            message_secs: 0,
+            control_frames_per_sec: 0,
+            frames_per_sec: 0,
+            bytes_per_sec: 0,
+            queue_soft_bytes: 16 << 20,
+            queue_hard_bytes: 64 << 20,
+            queue_stalled_secs: 0,
+            ping_secs: 0,
+            idle_secs: 0,
+            ..self.clone()
+        }
+    }
+}
