@@ -1,0 +1,87 @@
+//! What a peer can do wrong, and the close code it gets. Data, not an error of ours.
+
+/// A peer's fault that ends the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    ReservedBits,
+    ReservedOpcode,
+    Unmasked,
+    FragmentedControl,
+    LongControl,
+    BadLength,
+    /// A continuation of nothing, or a new message within another.
+    BadSequence,
+    BadClose,
+    BadUtf8,
+    Binary,
+    TooBig,
+    TooManyFragments,
+    TooSlow,
+    ControlFlood,
+    /// Too much said before authentication.
+    Unauthenticated,
+    Malformed,
+    SecondIdentity,
+    TokenBad,
+    NotAuthenticatedInTime,
+    HeartbeatTimeout,
+    SlowConsumer,
+    Rate,
+}
+
+impl Violation {
+    /// RFC 6455 section 7.4.1, and our own codes from 4400 on.
+    pub fn close_code(self) -> u16 {
+        match self {
+            Violation::ReservedBits
+            | Violation::ReservedOpcode
+            | Violation::Unmasked
+            | Violation::FragmentedControl
+            | Violation::LongControl
+            | Violation::BadLength
+            | Violation::BadSequence
+            | Violation::BadClose => 1002,
+            Violation::Binary => 1003,
+            Violation::BadUtf8 => 1007,
+            Violation::TooManyFragments
+            | Violation::TooSlow
+            | Violation::ControlFlood
+            | Violation::Unauthenticated
+            | Violation::Malformed
+            | Violation::SecondIdentity => 1008,
+            Violation::TooBig => 1009,
+            Violation::TokenBad | Violation::NotAuthenticatedInTime => 4401,
+            Violation::HeartbeatTimeout => 4408,
+            Violation::SlowConsumer => 4413,
+            Violation::Rate => 4429,
+        }
+    }
+
+    /// The reason in the close frame.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Violation::ReservedBits => "reserved bits are set",
+            Violation::ReservedOpcode => "reserved opcode",
+            Violation::Unmasked => "frame is not masked",
+            Violation::FragmentedControl => "fragmented control frame",
+            Violation::LongControl => "control frame over 125 bytes",
+            Violation::BadLength => "length is not in its shortest form",
+            Violation::BadSequence => "fragments out of sequence",
+            Violation::BadClose => "invalid close frame",
+            Violation::Binary => "binary messages are not accepted",
+            Violation::BadUtf8 => "invalid UTF-8",
+            Violation::TooManyFragments => "too many fragments",
+            Violation::TooSlow => "message took too long",
+            Violation::ControlFlood => "too many control frames",
+            Violation::Unauthenticated => "authenticate first",
+            Violation::Malformed => "malformed messages",
+            Violation::SecondIdentity => "connection belongs to another user",
+            Violation::TooBig => "message too big",
+            Violation::TokenBad => "token refused",
+            Violation::NotAuthenticatedInTime => "not authenticated in time",
+            Violation::HeartbeatTimeout => "heartbeat timeout",
+            Violation::SlowConsumer => "slow consumer",
+            Violation::Rate => "rate limit",
+        }
+    }
+}
