@@ -1,6 +1,7 @@
 //! Throng: a WebSocket gateway. See ARCHITECTURE.md for the house and its floors.
 
 pub mod command;
+pub mod config;
 pub mod hub;
 pub mod mailbox;
 pub mod parts;

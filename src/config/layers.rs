@@ -110,7 +110,7 @@ impl Layers {
         };
         for (key, value) in table {
             match value {
-                Value::Table(inner) => {
+                Value::Table(inner) if key == "limits" => {
                     for (inner_key, value) in inner {
                         self.add(Entry::from_file(Some(key.clone()), inner_key, value));
                     }

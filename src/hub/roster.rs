@@ -32,7 +32,9 @@ pub struct Roster {
 struct Shard {
     slots: HashTable<u32>,
     sessions: Pages<Session>,
+    /// Users and sessions that are online.
     users: usize,
+    online: usize,
 }
 
 struct Session {
@@ -40,6 +42,9 @@ struct Session {
     key: Key,
     since_secs: u32,
     ordinal: u16,
+    /// False for one that said goodbye (loginStatus 0) and stays connected: it keeps its
+    /// name here, and nobody finds it.
+    is_online: bool,
 }
 
 /// What a connection keeps of its place in the roster.
@@ -68,7 +73,7 @@ impl Roster {
         let mut is_known = false;
         let mut taken: SmallVec<[u16; 8]> = SmallVec::new();
         for session in shard.of(hash, identity.uid()) {
-            is_known = true;
+            is_known |= session.is_online;
             if session.since_secs == since_secs {
                 taken.push(session.ordinal);
             }
@@ -78,8 +83,9 @@ impl Roster {
         }
         let identity = same.unwrap_or(identity);
         let ordinal = (0..=u16::MAX).find(|n| !taken.contains(n)).unwrap_or(u16::MAX);
-        let entry = Session { identity: identity.clone(), key, since_secs, ordinal };
+        let entry = Session { identity: identity.clone(), key, since_secs, ordinal, is_online: true };
         shard.users += usize::from(!is_known);
+        shard.online += 1;
         let Shard { slots, sessions, .. } = &mut *shard;
         let slot = sessions.insert(entry) as u32;
         slots.insert_unique(hash, slot, |&slot| {
@@ -99,6 +105,19 @@ impl Roster {
         }
     }
 
+    /// Lets a connection that is in the roster be found, or not.
+    pub fn set_online(&self, uid: &str, key: Key, is_online: bool) {
+        let hash = self.hasher.hash_one(uid);
+        let mut shard = self.shard(hash);
+        let Some(slot) = shard.slot_of(hash, uid, key) else { return };
+        let was_there = shard.is_there(hash, uid);
+        let Some(session) = shard.sessions.get_mut(slot as usize) else { return };
+        let was_online = std::mem::replace(&mut session.is_online, is_online);
+        shard.online = shard.online + usize::from(is_online) - usize::from(was_online);
+        let is_there = shard.is_there(hash, uid);
+        shard.users = shard.users + usize::from(is_there) - usize::from(was_there);
+    }
+
     /// Takes the connection `key` of `uid` out; nothing else of the user is touched.
     pub fn unbind(&self, uid: &str, key: Key) {
         let hash = self.hasher.hash_one(uid);
@@ -107,22 +126,23 @@ impl Roster {
         if let Ok(entry) = shard.slots.find_entry(hash, |&s| s == slot) {
             entry.remove();
         }
-        shard.sessions.remove(slot as usize);
-        let is_gone = shard.of(hash, uid).next().is_none();
+        let was_online = shard.sessions.remove(slot as usize).is_some_and(|s| s.is_online);
+        let is_gone = was_online && !shard.is_there(hash, uid);
+        shard.online -= usize::from(was_online);
         shard.users -= usize::from(is_gone);
     }
 
-    /// The connections of `uid`, none if the user is not here.
+    /// The connections of `uid` that are online, none if the user is not here.
     pub fn find(&self, uid: &str) -> Sessions {
         let hash = self.hasher.hash_one(uid);
         let shard = self.shard(hash);
-        shard.of(hash, uid).map(|s| s.key).collect()
+        shard.of(hash, uid).filter(|s| s.is_online).map(|s| s.key).collect()
     }
 
-    /// Users here, and their sessions.
+    /// Users online here, and their sessions.
     pub fn counts(&self) -> (usize, usize) {
         self.shards.iter().map(unpoisoned).fold((0, 0), |(users, sessions), shard| {
-            (users + shard.users, sessions + shard.sessions.len())
+            (users + shard.users, sessions + shard.online)
         })
     }
 
@@ -143,6 +163,10 @@ impl Shard {
             .iter_hash(hash)
             .filter_map(|&slot| self.sessions.get(slot as usize))
             .filter(move |session| session.identity.uid() == uid)
+    }
+
+    fn is_there(&self, hash: u64, uid: &str) -> bool {
+        self.of(hash, uid).any(|session| session.is_online)
     }
 
     fn slot_of(&self, hash: u64, uid: &str, key: Key) -> Option<u32> {
@@ -179,6 +203,25 @@ mod tests {
         roster.unbind("bob", second);
         assert!(roster.find("bob").is_empty());
         assert_eq!(roster.counts(), (1, 1));
+    }
+
+    #[test]
+    fn one_that_said_goodbye_is_not_found_but_keeps_its_name() {
+        let roster = Roster::default();
+        let key = Key::new(0, 1, 0);
+        roster.bind(user("bob"), key, 10);
+        roster.set_online("bob", key, false);
+        assert!(roster.find("bob").is_empty());
+        assert_eq!(roster.counts(), (0, 0));
+        assert_eq!(roster.bind(user("bob"), Key::new(0, 2, 0), 10).ordinal, 1);
+        assert_eq!(roster.counts(), (1, 1));
+        roster.set_online("bob", key, true);
+        roster.set_online("bob", key, true);
+        assert_eq!(roster.counts(), (1, 2));
+        roster.unbind("bob", Key::new(0, 2, 0));
+        roster.set_online("bob", key, false);
+        roster.unbind("bob", key);
+        assert_eq!(roster.counts(), (0, 0));
     }
 
     #[test]

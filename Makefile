@@ -1,0 +1,45 @@
+# The short names of what is done with this repository. `make test` and `.ci/run` need nothing prepared.
+
+FUZZ_SECS ?= 60
+
+.PHONY: build test test-tools lint conformance fuzz bench hundred-thousand clean-tools
+
+build:
+	cargo build --release
+
+# The dev profile, on purpose: debug assertions and overflow checks are on only there.
+test: test-tools
+	cargo test --workspace
+
+# Clients in Python and Node, cargo-deny: installed under target/tools or where they are missing.
+test-tools:
+	scripts/test-tools.sh
+
+# fuzz/ stands outside of the workspace (it needs a nightly compiler to run), so it is checked by name.
+lint: test-tools
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
+	cargo deny check licenses bans sources
+
+# The release binary: the suite moves 16 MiB messages through it.
+conformance: build
+	scripts/conformance.sh
+
+# Every target for FUZZ_SECS seconds. A crash stops it and leaves its input in fuzz/artifacts.
+fuzz:
+	@targets=$$(cargo +nightly fuzz list) || { echo "make fuzz needs a nightly toolchain and cargo-fuzz" >&2; exit 1; }; \
+	for target in $$targets; do \
+		cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECS) || exit 1; \
+	done
+
+bench:
+	cargo run --release -p throng-bench
+
+# One process, 100 000 authenticated connections with heartbeats, one broadcast that reaches all of them.
+hundred-thousand: build
+	scripts/hundred-thousand.sh
+
+clean-tools:
+	rm -rf target/tools target/conformance

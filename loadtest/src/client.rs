@@ -1,0 +1,304 @@
+//! One client's life: dial, upgrade, notice, registration, messages, close. Pure.
+//!
+//! Owns: the phase and a torn unit. What all clients of a worker share (counts, the output
+//! buffer, tallies) is lent to it as a [`Desk`].
+//! Invariants: any split of the same bytes does the same.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::counts::{Counts, Failure};
+use crate::frame::{self, Frame, Keys, Torn};
+use crate::message::{self, Text, Upgrade};
+use crate::plan::Plan;
+use crate::tally::{Hearing, Volley, Waves};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The TCP handshake is under way.
+    Dialing,
+    /// The upgrade request is sent.
+    Upgrading,
+    /// The 101 has come; the connected notice has not.
+    Greeted,
+    /// The type 7 is sent; the type 8 has not come.
+    Registering,
+    Ready,
+    /// The server said goodbye and so did we.
+    Closing,
+}
+
+pub struct Client {
+    phase: Phase,
+    /// Number of the last broadcast heard.
+    heard_last: u32,
+    torn: Torn,
+}
+
+// The kernel needs some four thousand bytes for a connection; the crowd is not to add to it.
+const _: () = assert!(size_of::<Client>() <= 40);
+
+/// What a worker's clients share.
+pub struct Desk {
+    pub plan: Arc<Plan>,
+    pub counts: Counts,
+    /// What the client that was just called wants to be sent.
+    pub out: Vec<u8>,
+    pub text: String,
+    pub keys: Keys,
+    pub waves: Option<Waves>,
+    pub volley: Option<Volley>,
+}
+
+impl Desk {
+    pub fn new(plan: Arc<Plan>, seed: u64) -> Desk {
+        Desk {
+            plan,
+            counts: Counts::default(),
+            out: Vec::with_capacity(4 << 10),
+            text: String::with_capacity(4 << 10),
+            keys: Keys::new(seed),
+            waves: None,
+            volley: None,
+        }
+    }
+
+    fn send(&mut self, opcode: u8, payload: &[u8]) {
+        let key = self.keys.draw();
+        frame::write_masked(&mut self.out, opcode, payload, key);
+    }
+
+    /// Sends what stands in `self.text`.
+    pub fn send_text(&mut self) {
+        let key = self.keys.draw();
+        frame::write_masked(&mut self.out, frame::TEXT, self.text.as_bytes(), key);
+        self.text.clear();
+    }
+
+    /// One message that a client has read, known again by its mark.
+    fn hear(&mut self, text: Text, index: u32, heard_last: &mut u32) {
+        let hearing = match text {
+            Text::Wave(wave) => match &mut self.waves {
+                Some(waves) => waves.hear(wave, heard_last, Instant::now()),
+                None => Hearing::Stray,
+            },
+            Text::Direct(direct) => {
+                if direct.receiver != index {
+                    self.counts.misrouted += 1;
+                    return;
+                }
+                match &mut self.volley {
+                    Some(volley) => volley.hear(direct, Instant::now()),
+                    None => Hearing::Stray,
+                }
+            }
+            Text::Refusal => {
+                self.counts.refusals += 1;
+                if let Some(volley) = &mut self.volley {
+                    volley.lose_one();
+                }
+                return;
+            }
+            Text::Other => {
+                self.counts.other += 1;
+                return;
+            }
+        };
+        match hearing {
+            Hearing::New if matches!(text, Text::Wave(_)) => self.counts.broadcasts += 1,
+            Hearing::New => self.counts.directs += 1,
+            Hearing::Repeated => self.counts.repeated += 1,
+            Hearing::Stray => self.counts.stray += 1,
+        }
+    }
+}
+
+impl Client {
+    pub fn new() -> Client {
+        Client { phase: Phase::Dialing, heard_last: 0, torn: Torn::default() }
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// True until the registration is answered.
+    pub fn is_arriving(&self) -> bool {
+        !matches!(self.phase, Phase::Ready | Phase::Closing)
+    }
+
+    /// The TCP handshake is done: asks for the upgrade.
+    pub fn dialed(&mut self, index: u32, desk: &mut Desk) {
+        self.phase = Phase::Upgrading;
+        desk.text.clear();
+        desk.plan.clone().write_upgrade(index, &mut desk.text);
+        desk.out.extend_from_slice(desk.text.as_bytes());
+        desk.text.clear();
+    }
+
+    /// Takes what the socket had. What is to be sent stands in `desk.out` afterwards.
+    pub fn receive(&mut self, bytes: &[u8], index: u32, desk: &mut Desk) -> Result<(), Failure> {
+        desk.counts.bytes += bytes.len() as u64;
+        let mut torn = std::mem::take(&mut self.torn);
+        let result = torn.feed(bytes, |rest| self.unit(rest, index, desk));
+        self.torn = torn;
+        result
+    }
+
+    /// The connection has ended, for this reason or because it was closed.
+    pub fn gone(&mut self, failure: Option<Failure>, desk: &mut Desk) {
+        if self.phase == Phase::Ready {
+            self.leave(desk);
+        }
+        if self.phase != Phase::Closing {
+            desk.counts.fail(failure.unwrap_or(Failure::Ended));
+        }
+    }
+
+    fn unit(&mut self, rest: &[u8], index: u32, desk: &mut Desk) -> Result<usize, Failure> {
+        if self.phase == Phase::Upgrading {
+            return match message::read_upgrade(rest) {
+                Upgrade::Torn => Ok(0),
+                Upgrade::Refused(status) => Err(Failure::Refused(status)),
+                Upgrade::Malformed => Err(Failure::BadUpgrade),
+                Upgrade::Switched(length) => {
+                    self.phase = Phase::Greeted;
+                    Ok(length)
+                }
+            };
+        }
+        let Some((frame, length)) = frame::parse(rest)? else { return Ok(0) };
+        desk.counts.frames += 1;
+        self.frame(frame, index, desk)?;
+        Ok(length)
+    }
+
+    fn frame(&mut self, frame: Frame, index: u32, desk: &mut Desk) -> Result<(), Failure> {
+        match frame.opcode {
+            _ if self.phase == Phase::Closing => {}
+            frame::TEXT if frame.is_final => return self.text(frame.payload, index, desk),
+            frame::PING => {
+                desk.send(frame::PONG, frame.payload);
+                desk.counts.pings_answered += 1;
+            }
+            frame::PONG => {}
+            frame::CLOSE => {
+                let code = frame.payload.first_chunk().map_or(1005, |c| u16::from_be_bytes(*c));
+                *desk.counts.closes.entry(code).or_default() += 1;
+                desk.send(frame::CLOSE, &frame.payload[..frame.payload.len().min(2)]);
+                if self.phase == Phase::Ready {
+                    self.leave(desk);
+                }
+                self.phase = Phase::Closing;
+            }
+            _ => desk.counts.other += 1,
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, text: &[u8], index: u32, desk: &mut Desk) -> Result<(), Failure> {
+        if self.phase == Phase::Greeted && message::is_notice(text) {
+            self.phase = Phase::Registering;
+            desk.text.clear();
+            desk.plan.clone().write_register(index, &mut desk.text);
+            desk.send_text();
+            return Ok(());
+        }
+        if self.phase == Phase::Registering && message::is_registered(text) {
+            self.phase = Phase::Ready;
+            desk.counts.registered += 1;
+            desk.counts.open += 1;
+            return Ok(());
+        }
+        let text = message::read(text);
+        if self.is_arriving() && text == Text::Refusal {
+            return Err(Failure::NotRegistered);
+        }
+        desk.hear(text, index, &mut self.heard_last);
+        Ok(())
+    }
+
+    /// A registered client stops being one.
+    fn leave(&self, desk: &mut Desk) {
+        desk.counts.open -= 1;
+        if let Some(waves) = &mut desk.waves {
+            waves.lose(self.heard_last);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Who;
+
+    fn desk() -> Desk {
+        let plan = Plan::new("ws://127.0.0.1:1/websocket", Who::Openid, "u", 4).unwrap();
+        Desk::new(Arc::new(plan), 1)
+    }
+
+    /// What a server says to a client that comes, hears two broadcasts and a ping, and is closed.
+    fn a_servers_part() -> Vec<u8> {
+        let mut wire = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {}\r\n\r\n",
+            message::ACCEPT
+        )
+        .into_bytes();
+        for text in [
+            r#"{"msgType":0,"msg":{"userCode":"x"}}"#.to_owned(),
+            r#"{"type":8,"status":200,"params":{}}"#.to_owned(),
+            format!("{{\"msg\":{}}}", message::wave(1)),
+            format!("{{\"msg\":{}}}", message::wave(2)),
+        ] {
+            frame::write_plain(&mut wire, frame::TEXT, text.as_bytes());
+        }
+        frame::write_plain(&mut wire, frame::PING, b"?");
+        frame::write_plain(&mut wire, frame::CLOSE, &1013_u16.to_be_bytes());
+        wire
+    }
+
+    #[test]
+    fn the_servers_bytes_may_arrive_in_any_pieces() {
+        let wire = a_servers_part();
+        let live = |size: usize| {
+            let (mut desk, mut client) = (desk(), Client::new());
+            desk.waves = Some(Waves::new(1, 2, 1));
+            client.dialed(3, &mut desk);
+            for piece in wire.chunks(size) {
+                client.receive(piece, 3, &mut desk).unwrap();
+            }
+            assert!(desk.waves.as_ref().is_some_and(Waves::is_complete));
+            assert_eq!(client.phase(), Phase::Closing);
+            client.gone(None, &mut desk);
+            (desk.counts, desk.out)
+        };
+        let (counts, out) = live(wire.len());
+        assert_eq!((counts.registered, counts.open, counts.broadcasts), (1, 0, 2));
+        assert_eq!((counts.pings_answered, counts.closes[&1013]), (1, 1));
+        assert!(counts.errors.is_empty());
+        for size in 1..wire.len() {
+            assert_eq!(live(size), (counts.clone(), out.clone()), "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_an_early_end_and_a_bad_frame_have_different_names() {
+        let mut desk = desk();
+        let mut fail = |bytes: &[u8]| {
+            let mut client = Client::new();
+            client.dialed(0, &mut desk);
+            let failure = client.receive(bytes, 0, &mut desk).err();
+            client.gone(failure, &mut desk);
+        };
+        fail(b"HTTP/1.1 401 Unauthorized\r\n\r\n");
+        fail(b"");
+        let switched = &a_servers_part()[..a_servers_part().windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4];
+        fail(&[switched, &[0x81, 0x80]].concat());
+        fail(&[switched, b"\x81\x0c\"type\":500, "].concat());
+        assert_eq!(desk.counts.refused[&401], 1);
+        assert_eq!(
+            desk.counts.errors.keys().map(String::as_str).collect::<Vec<_>>(),
+            ["bad frame: masked frame", "ended without a close frame", "registration refused"]
+        );
+    }
+}

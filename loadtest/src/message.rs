@@ -1,0 +1,187 @@
+//! The texts that the crowd sends, and what it reads out of those that it receives.
+//!
+//! A message of the crowd carries a mark (`@@`) by which its receiver knows it again, wherever
+//! in an envelope it stands: the number of a broadcast, or number, time and receiver of a
+//! direct message.
+
+use std::fmt::Write as _;
+
+use memchr::memmem;
+
+/// Bytes of a message: the `msg` of a direct frame, the `msg` object of a push.
+pub const BODY_BYTES: usize = 100;
+
+const MARK: &[u8] = b"@@";
+const WAVE: u8 = b'w';
+const DIRECT: u8 = b'd';
+
+/// The key that every client of the crowd sends, and what a server makes of it (RFC 6455).
+pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// What a received text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Text {
+    /// Broadcast number `0` of the crowd.
+    Wave(u32),
+    Direct(Direct),
+    /// An error frame of the server (type 500 or msgType -1).
+    Refusal,
+    Other,
+}
+
+/// What a direct message says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Direct {
+    pub number: u32,
+    /// Since the beginning of the volley.
+    pub sent_nanos: u64,
+    /// Index of the client that it is for.
+    pub receiver: u32,
+}
+
+pub fn read(text: &[u8]) -> Text {
+    marked(text).unwrap_or_else(|| {
+        let has = |needle: &[u8]| memmem::find(text, needle).is_some();
+        if has(b"\"msgType\":-1") || has(b"\"type\":500") { Text::Refusal } else { Text::Other }
+    })
+}
+
+fn marked(text: &[u8]) -> Option<Text> {
+    let rest = &text[memmem::find(text, MARK)? + MARK.len()..];
+    match *rest.first()? {
+        WAVE => Some(Text::Wave(hex(rest.get(1..9)?)? as u32)),
+        DIRECT => Some(Text::Direct(Direct {
+            number: hex(rest.get(1..9)?)? as u32,
+            sent_nanos: hex(rest.get(9..25)?)?,
+            receiver: hex(rest.get(25..33)?)? as u32,
+        })),
+        _ => None,
+    }
+}
+
+fn hex(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |sum, &digit| {
+        Some(sum << 4 | u64::from(char::from(digit).to_digit(16)?))
+    })
+}
+
+/// True for the connected notice.
+pub fn is_notice(text: &[u8]) -> bool {
+    memmem::find(text, b"\"msgType\":0").is_some()
+}
+
+/// True for the answer to a registration.
+pub fn is_registered(text: &[u8]) -> bool {
+    memmem::find(text, b"\"type\":8").is_some()
+}
+
+/// The `msg` object of broadcast `wave`, [`BODY_BYTES`] long.
+pub fn wave(wave: u32) -> String {
+    let mut body = format!("{{\"text\":\"@@w{wave:08x}");
+    pad(&mut body, BODY_BYTES - 2);
+    body.push_str("\"}");
+    body
+}
+
+/// The `msg` text of a direct message, [`BODY_BYTES`] long.
+pub fn write_direct_body(out: &mut String, direct: Direct) {
+    let end = out.len() + BODY_BYTES;
+    let Direct { number, sent_nanos, receiver } = direct;
+    let _ = write!(out, "@@d{number:08x}{sent_nanos:016x}{receiver:08x}");
+    pad(out, end);
+}
+
+/// A direct frame for the user `to`.
+pub fn write_direct(out: &mut String, to: &str, direct: Direct) {
+    let _ = write!(out, "{{\"to\":\"{to}\",\"msg\":\"");
+    write_direct_body(out, direct);
+    out.push_str("\",\"msgType\":1}");
+}
+
+fn pad(text: &mut String, length: usize) {
+    const PADDING: &str = " a hundred bytes are what people say to each other: hello, are you there, see you at eight";
+    text.push_str(&PADDING[..length.saturating_sub(text.len())]);
+}
+
+/// The command that registers the user `uid`.
+pub fn write_register(out: &mut String, uid: &str) {
+    let _ = write!(
+        out,
+        "{{\"type\":7,\"params\":{{\"openid\":\"{uid}\",\"userName\":\"{uid}\",\"loginStatus\":\"1\"}}}}"
+    );
+}
+
+/// The upgrade request for `path` (which may have a query) with `query` added.
+pub fn write_upgrade(out: &mut String, host: &str, path: &str, query: &str) {
+    let mark = if path.contains('?') { '&' } else { '?' };
+    let _ = write!(
+        out,
+        "GET {path}{mark}{query} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+    );
+}
+
+/// What a server says to an upgrade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// It has not fully arrived.
+    Torn,
+    /// 101; so many bytes long.
+    Switched(usize),
+    /// Another status.
+    Refused(u16),
+    /// Not HTTP, too long, or the wrong accept key.
+    Malformed,
+}
+
+pub fn read_upgrade(bytes: &[u8]) -> Upgrade {
+    const HEAD_BYTES_MAX: usize = 16 << 10;
+    let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
+        return if bytes.len() > HEAD_BYTES_MAX { Upgrade::Malformed } else { Upgrade::Torn };
+    };
+    let head = &bytes[..end];
+    let status = head
+        .strip_prefix(b"HTTP/1.1 ")
+        .and_then(|rest| std::str::from_utf8(rest.get(..3)?).ok()?.parse().ok());
+    match status {
+        Some(101) if memmem::find(head, ACCEPT.as_bytes()).is_some() => Upgrade::Switched(end + 4),
+        None | Some(101) => Upgrade::Malformed,
+        Some(status) => Upgrade::Refused(status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_have_the_promised_length_and_are_known_again() {
+        assert_eq!(wave(0xbeef).len(), BODY_BYTES);
+        assert_eq!(read(format!("{{\"msg\":{}}}", wave(0xbeef)).as_bytes()), Text::Wave(0xbeef));
+        let direct = Direct { number: 7, sent_nanos: 1 << 40, receiver: 17_999 };
+        let (mut body, mut text) = (String::new(), String::new());
+        write_direct_body(&mut body, direct);
+        write_direct(&mut text, "bob", direct);
+        assert_eq!(body.len(), BODY_BYTES);
+        assert_eq!(read(text.as_bytes()), Text::Direct(direct));
+    }
+
+    #[test]
+    fn errors_of_the_server_are_told_from_other_texts() {
+        assert_eq!(read(br#"{"type":500,"status":500,"params":{}}"#), Text::Refusal);
+        assert_eq!(read(br#"{"msgType":-1,"resultMsg":"nobody"}"#), Text::Refusal);
+        assert_eq!(read(br#"{"msgType":1,"msg":"hi @@"}"#), Text::Other);
+        assert_eq!(read(b"@@wxyz"), Text::Other);
+    }
+
+    #[test]
+    fn an_upgrade_is_judged_by_status_and_accept_key() {
+        let good = format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {ACCEPT}\r\n\r\n");
+        assert_eq!(read_upgrade(good.as_bytes()), Upgrade::Switched(good.len()));
+        assert_eq!(read_upgrade(&good.as_bytes()[..good.len() - 1]), Upgrade::Torn);
+        assert_eq!(read_upgrade(b"HTTP/1.1 401 Unauthorized\r\n\r\n"), Upgrade::Refused(401));
+        assert_eq!(read_upgrade(b"HTTP/1.1 101 Yes\r\n\r\n"), Upgrade::Malformed);
+        assert_eq!(read_upgrade(b"SSH-2.0\r\n\r\n"), Upgrade::Malformed);
+    }
+}

@@ -1,0 +1,409 @@
+//! One thread of the crowd: thousands of connections in one poll, with a file table of its own.
+//!
+//! Owns: its share of the clients, by index, for the whole life of the crowd: a place is never
+//! used again, so a late event finds an empty one.
+//! Neighbours: the crowd sends commands and rings the bell; reports go back over a channel.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use throng::sys::{self, EventFd};
+
+use crate::client::{Client, Desk, Phase};
+use crate::counts::{Counts, Failure};
+use crate::message::{self, Direct};
+use crate::opening::{self, HostLimit, Opening};
+use crate::plan::Plan;
+use crate::tally::{Shared, Tally, Volley, Waves};
+
+const BELL: Token = Token(usize::MAX);
+const EVENTS: usize = 1024;
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// What the crowd asks of a worker. Each task is answered with [`Report::Done`] of its number.
+pub enum Command {
+    /// Opens clients up to this index.
+    Open { task: u32, until: u32 },
+    /// Waits for broadcasts; answered at once with [`Report::Ready`].
+    Hear { task: u32, first: u32, count: u32 },
+    /// Takes part in a volley; done when the whole volley is.
+    Talk { task: u32, shared: Arc<Shared>, in_flight: u32 },
+    /// Ends the task, whether done or not; answered with [`Report::Part`].
+    Collect,
+    /// Resets all connections and ends.
+    Leave,
+}
+
+pub enum Report {
+    Ready,
+    Done { task: u32 },
+    Part(Box<Part>),
+    Died(io::Error),
+}
+
+/// What a worker has to tell of its task, and of everything so far.
+pub struct Part {
+    pub counts: Counts,
+    pub limit: Option<HostLimit>,
+    pub listeners: u64,
+    pub tallies: Vec<Tally>,
+    pub talk: Option<(u64, Histogram<u64>)>,
+}
+
+struct Seat {
+    stream: Option<TcpStream>,
+    client: Client,
+}
+
+pub struct Worker {
+    poll: Poll,
+    bell: Arc<EventFd>,
+    commands: Receiver<Command>,
+    reports: Sender<Report>,
+    plan: Arc<Plan>,
+    /// Index of the first seat.
+    first: u32,
+    seats: Vec<Seat>,
+    opening: Opening,
+    desk: Desk,
+    buffer: Box<[u8]>,
+    /// The task that is not done yet.
+    task: Option<u32>,
+    /// The seat that speaks next in a volley.
+    speaker: usize,
+    is_leaving: bool,
+}
+
+/// A worker's life; to be called in a thread of its own.
+pub fn run(
+    number: usize,
+    plan: Arc<Plan>,
+    bell: Arc<EventFd>,
+    commands: Receiver<Command>,
+    reports: Sender<Report>,
+) {
+    let outcome = Worker::new(number, plan, bell, commands, reports.clone())
+        .and_then(|mut worker| worker.work());
+    if let Err(error) = outcome {
+        // Nobody listens any more where the crowd itself has gone.
+        let _ = reports.send(Report::Died(error));
+    }
+}
+
+impl Worker {
+    fn new(
+        number: usize,
+        plan: Arc<Plan>,
+        bell: Arc<EventFd>,
+        commands: Receiver<Command>,
+        reports: Sender<Report>,
+    ) -> io::Result<Worker> {
+        let share = plan.share(number);
+        // Where a private table is forbidden, the threads share one and its limit.
+        if sys::take_private_file_table(&[bell.as_raw_fd()]).is_ok() {
+            sys::grow_file_table(share.len() as u64 + 16);
+        }
+        let poll = Poll::new()?;
+        poll.registry().register(&mut SourceFd(&bell.as_raw_fd()), BELL, Interest::READABLE)?;
+        Ok(Worker {
+            poll,
+            bell,
+            commands,
+            reports,
+            first: share.start,
+            seats: Vec::with_capacity(share.len()),
+            opening: Opening::new(&plan, share.start),
+            desk: Desk::new(plan.clone(), u64::from(share.start) + 1),
+            plan,
+            buffer: vec![0; BUFFER_BYTES].into(),
+            task: None,
+            speaker: 0,
+            is_leaving: false,
+        })
+    }
+
+    fn work(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.is_leaving {
+            match self.poll.poll(&mut events, self.opening.patience(Instant::now())) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            for event in &events {
+                if event.token() == BELL {
+                    self.read_mail();
+                } else {
+                    self.serve(event);
+                }
+            }
+            self.open_more();
+            self.drop_overdue();
+            self.talk();
+            self.tell_if_done();
+        }
+        Ok(())
+    }
+
+    fn read_mail(&mut self) {
+        self.bell.clear();
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Open { task, until } => {
+                    self.task = Some(task);
+                    self.opening.open_until(until, Instant::now());
+                }
+                Command::Hear { task, first, count } => {
+                    self.task = Some(task);
+                    self.desk.waves = Some(Waves::new(first, count, self.desk.counts.open));
+                    self.report(Report::Ready);
+                }
+                Command::Talk { task, shared, in_flight } => {
+                    self.task = Some(task);
+                    self.desk.volley = Some(Volley::new(shared, in_flight));
+                }
+                Command::Collect => self.hand_in(),
+                Command::Leave => self.leave(),
+            }
+        }
+    }
+
+    fn report(&self, report: Report) {
+        // The crowd may have been dropped; the next command to read will be the last.
+        let _ = self.reports.send(report);
+    }
+
+    fn hand_in(&mut self) {
+        self.task = None;
+        let waves = self.desk.waves.take();
+        let part = Part {
+            counts: self.desk.counts.clone(),
+            limit: self.opening.limit,
+            listeners: waves.as_ref().map_or(0, Waves::listeners),
+            tallies: waves.map(Waves::into_tallies).unwrap_or_default(),
+            talk: self.desk.volley.take().map(|volley| (volley.received, volley.latency)),
+        };
+        self.report(Report::Part(Box::new(part)));
+    }
+
+    /// Resets instead of saying goodbye: no port is left in TIME_WAIT for the next crowd.
+    fn leave(&mut self) {
+        for seat in &mut self.seats {
+            if let Some(stream) = seat.stream.take() {
+                let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            }
+        }
+        self.is_leaving = true;
+    }
+
+    fn open_more(&mut self) {
+        let now = Instant::now();
+        for index in self.opening.due(now) {
+            let dialed = opening::dial(&self.plan, index).and_then(|mut stream| {
+                let both = Interest::READABLE | Interest::WRITABLE;
+                let token = Token((index - self.first) as usize);
+                match self.poll.registry().register(&mut stream, token, both) {
+                    Ok(()) => Ok(stream),
+                    Err(error) => Err((error, None)),
+                }
+            });
+            let stream = match dialed {
+                Ok(stream) => stream,
+                Err((error, limit)) => {
+                    self.desk.counts.fail(Failure::from(&error));
+                    if limit.is_some() {
+                        self.opening.stop(limit, index);
+                        return;
+                    }
+                    self.seats.push(Seat { stream: None, client: Client::new() });
+                    continue;
+                }
+            };
+            self.desk.counts.attempted += 1;
+            self.seats.push(Seat { stream: Some(stream), client: Client::new() });
+            self.opening.began(index, now + self.plan.handshake_patience);
+        }
+    }
+
+    fn drop_overdue(&mut self) {
+        if self.opening.is_done() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some(index) = self.opening.overdue(now) {
+            let place = (index - self.first) as usize;
+            if self.seats[place].stream.is_some() && self.seats[place].client.is_arriving() {
+                self.bury(place, Some(Failure::HandshakeTimeout));
+            }
+        }
+    }
+
+    fn serve(&mut self, event: &Event) {
+        let place = event.token().0;
+        let Some(seat) = self.seats.get_mut(place) else { return };
+        if seat.stream.is_none() {
+            return;
+        }
+        let was_arriving = seat.client.is_arriving();
+        let index = self.first + place as u32;
+        let served = if seat.client.phase() == Phase::Dialing {
+            dialed(seat, index, &mut self.desk)
+        } else {
+            Ok(())
+        };
+        let served = served.and_then(|()| {
+            if event.is_readable() {
+                hear(seat, index, event.is_read_closed(), &mut self.buffer, &mut self.desk)
+            } else {
+                Ok(())
+            }
+        });
+        match served {
+            Ok(()) if was_arriving && !seat.client.is_arriving() => self.opening.arrived(),
+            Ok(()) => {}
+            Err(End(failure)) => {
+                let arrived_now = was_arriving && !self.seats[place].client.is_arriving();
+                if arrived_now {
+                    self.opening.arrived();
+                }
+                self.bury(place, failure);
+            }
+        }
+    }
+
+    fn bury(&mut self, place: usize, failure: Option<Failure>) {
+        let seat = &mut self.seats[place];
+        seat.stream = None;
+        if seat.client.is_arriving() {
+            self.opening.arrived();
+        }
+        seat.client.gone(failure, &mut self.desk);
+    }
+
+    /// Sends the direct messages that are due, each from the next client in turn.
+    fn talk(&mut self) {
+        while let Some(volley) = &mut self.desk.volley
+            && volley.due > 0
+        {
+            let shared = volley.shared.clone();
+            let Some(place) = next_speaker(&self.seats, &mut self.speaker) else {
+                return;
+            };
+            let Some(number) = shared.issue() else {
+                volley.due = 0;
+                return;
+            };
+            volley.due -= 1;
+            let receiver = self.plan.partner(self.first + place as u32);
+            let mut uid = String::with_capacity(64);
+            self.plan.write_uid(receiver, &mut uid);
+            let sent_nanos = shared.began.elapsed().as_nanos() as u64;
+            self.desk.text.clear();
+            message::write_direct(
+                &mut self.desk.text,
+                &uid,
+                Direct { number, sent_nanos, receiver },
+            );
+            self.desk.send_text();
+            if let Err(End(failure)) = flush(&self.seats[place].stream, &mut self.desk.out) {
+                if let Some(volley) = &mut self.desk.volley {
+                    volley.lose_one();
+                }
+                self.bury(place, failure);
+            }
+        }
+    }
+
+    fn tell_if_done(&mut self) {
+        let Some(task) = self.task else { return };
+        let is_done = match (&self.desk.waves, &self.desk.volley) {
+            (Some(waves), _) => waves.is_complete(),
+            (None, Some(volley)) => volley.shared.is_complete(),
+            (None, None) => self.opening.is_done(),
+        };
+        if is_done {
+            self.task = None;
+            self.report(Report::Done { task });
+        }
+    }
+}
+
+/// The connection is over: by this failure, or by the peer's orderly end.
+struct End(Option<Failure>);
+
+fn dialed(seat: &mut Seat, index: u32, desk: &mut Desk) -> Result<(), End> {
+    let Some(stream) = &seat.stream else { return Ok(()) };
+    match stream.take_error() {
+        Ok(None) => {}
+        Ok(Some(error)) | Err(error) => return Err(End(Some(Failure::from(&error)))),
+    }
+    if stream.peer_addr().is_err() {
+        return Ok(());
+    }
+    seat.client.dialed(index, desk);
+    flush(&seat.stream, &mut desk.out)
+}
+
+/// Reads what there is. A short read has emptied the socket, so the next bytes are a new event;
+/// not so the end that came with the event.
+fn hear(
+    seat: &mut Seat,
+    index: u32,
+    has_ended: bool,
+    buffer: &mut [u8],
+    desk: &mut Desk,
+) -> Result<(), End> {
+    loop {
+        let Some(stream) = &mut seat.stream else { return Ok(()) };
+        match stream.read(buffer) {
+            Ok(0) => return Err(End(None)),
+            Ok(length) => {
+                let received = seat.client.receive(&buffer[..length], index, desk);
+                flush(&seat.stream, &mut desk.out)?;
+                received.map_err(|failure| End(Some(failure)))?;
+                if length < buffer.len() && !has_ended {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(End(Some(Failure::from(&error)))),
+        }
+    }
+}
+
+fn flush(stream: &Option<TcpStream>, out: &mut Vec<u8>) -> Result<(), End> {
+    let Some(mut stream) = stream.as_ref() else { return Ok(()) };
+    if out.is_empty() {
+        return Ok(());
+    }
+    let written = stream.write(out);
+    let length = out.len();
+    out.clear();
+    match written {
+        Ok(n) if n == length => Ok(()),
+        Ok(_) => Err(End(Some(Failure::SendBlocked))),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(End(Some(Failure::SendBlocked)))
+        }
+        Err(error) => Err(End(Some(Failure::from(&error)))),
+    }
+}
+
+fn next_speaker(seats: &[Seat], speaker: &mut usize) -> Option<usize> {
+    for _ in 0..seats.len() {
+        let place = *speaker;
+        *speaker = (place + 1) % seats.len();
+        if seats[place].stream.is_some() && seats[place].client.phase() == Phase::Ready {
+            return Some(place);
+        }
+    }
+    None
+}

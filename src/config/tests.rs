@@ -1,0 +1,247 @@
+//! What an operator can do wrong, and what is said then.
+
+use super::keys::{File, LimitKeys};
+use super::layers::Layers;
+use super::*;
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+fn flags(line: &str) -> ServeArgs {
+    use clap::Parser;
+    Cli::try_parse_from(format!("throng {line}").split_whitespace()).unwrap().serve
+}
+
+fn load(line: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Config::load(&flags(line), &Environment(environment.iter().map(own).collect()))
+}
+
+fn from_text(text: &str) -> Result<Config, ConfigErrors> {
+    checks::prove(Layers::of_text(text))
+}
+
+/// The only problem of this file.
+fn problem(text: &str) -> String {
+    let Err(ConfigErrors(mut problems)) = from_text(text) else { panic!("{text} is good") };
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    problems.remove(0)
+}
+
+#[test]
+fn nothing_set_means_the_defaults() {
+    assert!(load("", &[]).unwrap() == Config::default());
+}
+
+#[test]
+fn the_example_file_is_the_defaults_and_names_every_key() {
+    let manual = include_str!("../../throng.toml");
+    assert!(from_text(manual).unwrap() == Config::default(), "as it is, it equals no file");
+    let defaults: Vec<&str> = manual
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase() || c == '['))
+        .filter(|line| !line.starts_with("e.g. "))
+        .collect();
+    assert!(from_text(&defaults.join("\n")).unwrap() == Config::default());
+    let examples: Vec<&str> =
+        manual.lines().filter_map(|line| line.strip_prefix("#e.g. ")).collect();
+    for example in &examples {
+        // Secrets' files do not exist here: that they cannot be read shows that the key is known.
+        let problems = from_text(example).err().map(|e| e.0.join("")).unwrap_or_default();
+        assert!(problems.is_empty() || example.contains("_file"), "{example}: {problems}");
+        assert!(!problems.contains("unknown"), "{problems}");
+    }
+    for (key, _) in File::KEYS.iter().chain(LimitKeys::KEYS) {
+        let sets = |line: &&str| line.starts_with(&format!("{key} = ")) || **line == format!("[{key}]");
+        let count = defaults.iter().chain(&examples).filter(|line| sets(line)).count();
+        assert_eq!(count, 1, "throng.toml must explain {key} once");
+    }
+}
+
+#[test]
+fn flags_win_over_environment_over_file() {
+    let dir = std::env::temp_dir().join(format!("throng-config-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = dir.join("t.toml");
+    std::fs::write(&file, "ping_secs = 10\nidle_secs = 20\ndrain_secs = 30\ndata_dir = \"d\"\n").unwrap();
+    let line = format!("--config {} --drain-secs 32 --drain-secs 33", file.display());
+    let config = load(&line, &[("THRONG_IDLE_SECS", "21"), ("THRONG_DRAIN_SECS", "31")]).unwrap();
+    let limits = &config.limits;
+    assert_eq!((limits.ping_secs, limits.idle_secs, config.drain_secs), (10, 21, 33));
+    assert_eq!(config.data_dir, dir.join("d"));
+    let named = load("", &[("THRONG_CONFIG", &file.display().to_string())]).unwrap();
+    assert_eq!(named.drain_secs, 30);
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn the_environment_speaks_every_type() {
+    let config = load(
+        "",
+        &[
+            ("THRONG_API_KEY", "01234567890123456789012345678901"),
+            ("THRONG_LIMITS__MESSAGE_BYTES_MAX", "9000"),
+            ("THRONG_ALLOWED_ORIGINS", "https://a.example, https://b.example"),
+            ("THRONG_AUTH", "none"),
+            ("THRONG_AUTH_NONE_ANYWHERE", "true"),
+            ("THRONG_LISTEN", "0.0.0.0:1"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.api_key.as_deref(), Some("01234567890123456789012345678901"));
+    assert_eq!(config.limits.message_bytes_max, 9000);
+    assert_eq!(config.allowed_origins, ["https://a.example", "https://b.example"]);
+}
+
+#[test]
+fn variables_of_others_are_a_warning() {
+    let config = load("", &[("THRONG_PORT_8888_TCP", "tcp://10.0.0.1"), ("THRONG_LISTE", "x")]).unwrap();
+    assert_eq!(config.warnings.len(), 2);
+    assert!(config.warnings[1].starts_with("THRONG_LISTE "), "{:?}", config.warnings);
+}
+
+#[test]
+fn all_problems_are_reported_at_once() {
+    let Err(errors) = load(
+        "--listen nowhere --ping-secs 300 --reactors 0 --max-connections many --redis redis://x",
+        &[("THRONG_API_KEY", "short"), ("THRONG_TOKEN_SECRET", "short"), ("THRONG_AUTH", "jwt")],
+    ) else {
+        panic!("no problem");
+    };
+    let text = errors.to_string();
+    for part in [
+        "--listen = \"nowhere\" is not ADDR:PORT",
+        "--ping-secs = 300 must be below idle_secs = 210, or every quiet client is dropped",
+        "--reactors = 0",
+        "--max-connections = \"many\" is not a whole number",
+        "--redis is not built",
+        "THRONG_API_KEY has 5 characters",
+        "THRONG_TOKEN_SECRET cannot sign: line 1 of the token secret has 5 bytes",
+        "THRONG_AUTH = \"jwt\" is not built",
+    ] {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+    assert_eq!(errors.0.len(), 8, "{text}");
+}
+
+#[test]
+fn unbuilt_parts_are_refused_wherever_they_are_asked_for() {
+    for mode in ["jwt", "http", "redis"] {
+        assert!(problem(&format!("auth = {mode:?}")).contains("not built"));
+    }
+    for store in ["disk", "redis"] {
+        assert!(problem(&format!("store = {store:?}")).contains("not built"));
+    }
+    assert!(problem("redis = \"redis://x\"").contains("not built"));
+    assert!(load("", &[("THRONG_REDIS", "redis://x")]).is_err());
+    assert!(problem("store = \"tape\"").contains("not one of"));
+    assert!(load("--store memory --auth hmac", &[]).is_ok());
+}
+
+#[test]
+fn unknown_and_misplaced_keys_are_named() {
+    assert!(problem("lisen = \"x\"").starts_with("unknown key lisen"));
+    assert!(problem("[limits]\nfoo = 1").starts_with("unknown key limits.foo"));
+    assert!(problem("[limits]\nping_secs = 1").contains("above the first"));
+    assert!(problem("message_secs = 1").contains("[limits]"));
+    assert!(problem("[cluster]\nx = 1").starts_with("unknown key cluster"));
+    assert!(problem("limits = 3").contains("a table"));
+}
+
+#[test]
+fn secrets_reach_no_message() {
+    for text in [
+        format!("api_key = \"{KEY}\nfoo"),
+        "api_key = 3141592653".to_owned(),
+        "token_secret = [\"3141592653\"]".to_owned(),
+        "token_secret = \"3141592653\"".to_owned(),
+        format!("api_key = \"{KEY} é\""),
+    ] {
+        let message = problem(&text);
+        assert!(!message.contains("3141592653") && !message.contains(KEY), "{message}");
+    }
+}
+
+#[test]
+fn an_open_api_needs_a_key() {
+    assert!(problem("api = \"0.0.0.0:8084\"").contains("without an API key"));
+    assert!(from_text(&format!("api = \"0.0.0.0:8084\"\napi_key = \"{KEY}\"")).is_ok());
+    assert!(problem("api = \"0.0.0.0:8084\"\napi_key_file = \"/nowhere/key\"").contains("cannot be read"));
+}
+
+#[test]
+fn nobody_is_believed_on_an_open_address() {
+    let config = from_text("auth = \"none\"").unwrap();
+    assert_eq!(config.listen, "127.0.0.1:8888".parse().unwrap());
+    assert!(problem("auth = \"none\"\nlisten = \"0.0.0.0:8888\"").contains("auth_none_anywhere"));
+    let forced = "auth = \"none\"\nlisten = \"0.0.0.0:8888\"\nauth_none_anywhere = true";
+    assert!(from_text(forced).is_ok());
+    assert!(from_text(&format!("auth = \"none\"\ntoken_secret = \"{KEY}\"")).is_ok());
+}
+
+#[test]
+fn single_values_keep_their_bounds() {
+    let long = "a".repeat(91 - "wss://".len());
+    for bad in [
+        "public_url = \"https://a.example\"",
+        &format!("public_url = \"wss://{long}\""),
+        "public_url = \"ws:///websocket\"",
+        "path = \"websocket\"",
+        "path = \"/health\"",
+        "echo_path = \"/websocket\"",
+        "echo_path = \"/a b\"",
+        "allowed_origins = [\"https://a.example/\"]",
+        "advertise = \"a:b\"",
+        "advertise = \"a b\"",
+        "advertise = \"a:0\"",
+        "overflow = \"drop\"",
+        "reactors = 1025",
+        "max_connections = 0",
+        "max_connections = -5",
+        "backlog = 0",
+        "auth_timeout_secs = 0",
+        "drain_secs = 30000000",
+        "log_level = \"loud\"",
+        "data_dir = \"\"",
+        "api = \"127.0.0.1:8888\"",
+        "[limits]\nmessage_bytes_max = 16777217\nqueue_hard_bytes = 99999999",
+        "[limits]\nstrikes_max = 0",
+        "[limits]\nstrikes_max = 256",
+        "[limits]\nhandshake_secs = 0",
+        "[limits]\nqueue_soft_bytes = 1048577",
+        "[limits]\npreauth_frame_bytes_max = 8193",
+        "[limits]\npreauth_bytes_max = 65537",
+        "[limits]\nmessage_bytes_max = 1048577",
+        "[limits]\njson_depth_max = 129",
+    ] {
+        problem(bad);
+    }
+    for good in [
+        &format!("public_url = \"wss://{}\"", &long[1..]),
+        "advertise = \"[::1]:8084\"",
+        "advertise = \"node-1.example\"",
+        "ping_secs = 0",
+        "ping_secs = 300\nidle_secs = 0",
+        "listen = \"127.0.0.1:0\"\napi = \"127.0.0.1:0\"",
+        "allowed_origins = [\"null\", \"https://a.example:8443\"]",
+        "[limits]\nframes_per_sec = 0\nmessage_secs = 0",
+    ] {
+        assert!(from_text(good).is_ok(), "{good}");
+    }
+}
+
+#[test]
+fn a_secret_and_its_file_on_one_level_are_one_too_many() {
+    assert!(problem(&format!("api_key = \"{KEY}\"\napi_key_file = \"x\"")).contains("keep one"));
+    let dir = std::env::temp_dir().join(format!("throng-keyfile-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("api.key"), format!("{KEY}\n")).unwrap();
+    let file = dir.join("t.toml");
+    std::fs::write(&file, "api_key_file = \"api.key\"").unwrap();
+    let line = format!("--config {}", file.display());
+    assert_eq!(load(&line, &[]).unwrap().api_key.as_deref(), Some(KEY));
+    let other = "f".repeat(32);
+    let config = load(&line, &[("THRONG_API_KEY", &other)]).unwrap();
+    assert_eq!(config.api_key, Some(other));
+    std::fs::remove_dir_all(dir).unwrap();
+}

@@ -1,0 +1,320 @@
+//! What the server says: one function for each frame, all compact JSON.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use jiff::tz::Offset;
+
+use super::envelope::{Envelope, MessageId, Text, Trigger};
+use super::frame::{self, Opcode};
+use super::identity::Identity;
+use super::inbound::{Family, Inbound};
+
+/// The text of every success, as the systems that we serve have it.
+pub const OK_TEXT: &str = "操作成功";
+
+/// A session's name: `ip:apiPort_uid_yyyyMMddHHmmss`, and `_n` where that exists already.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionId<'a> {
+    pub node: &'a str,
+    pub uid: &'a str,
+    /// Unix time at which it was bound first.
+    pub since_secs: u32,
+    pub ordinal: u16,
+}
+
+impl SessionId<'_> {
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let at = civil(i64::from(self.since_secs));
+        let mut digits = [0; 14];
+        let mut put = |start: usize, width: usize, value: i32| {
+            let mut value = value.unsigned_abs();
+            for digit in digits[start..start + width].iter_mut().rev() {
+                *digit = b'0' + (value % 10) as u8;
+                value /= 10;
+            }
+        };
+        put(0, 4, i32::from(at.year()));
+        put(4, 2, i32::from(at.month()));
+        put(6, 2, i32::from(at.day()));
+        put(8, 2, i32::from(at.hour()));
+        put(10, 2, i32::from(at.minute()));
+        put(12, 2, i32::from(at.second()));
+        out.extend_from_slice(self.node.as_bytes());
+        out.push(b'_');
+        out.extend_from_slice(self.uid.as_bytes());
+        out.push(b'_');
+        out.extend_from_slice(&digits);
+        if self.ordinal > 0 {
+            let _ = write!(Text(out), "_{}", self.ordinal);
+        }
+    }
+}
+
+fn civil(secs: i64) -> jiff::civil::DateTime {
+    Offset::UTC.to_datetime(Timestamp::from_second(secs).unwrap_or_default())
+}
+
+/// `EEE MMM dd HH:mm:ss zzz yyyy`, in UTC.
+fn write_date(wall_ms: u64, out: &mut Text<'_>) {
+    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let at = civil((wall_ms / 1000) as i64);
+    let day = DAYS[at.weekday().to_monday_zero_offset() as usize % 7];
+    let month = MONTHS[(at.month() as usize + 11) % 12];
+    let _ = write!(
+        out,
+        "{day} {month} {:02} {:02}:{:02}:{:02} UTC {}",
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second(),
+        at.year()
+    );
+}
+
+/// Appends a text frame with the JSON that `write` appends.
+fn text(out: &mut Vec<u8>, write: impl FnOnce(&mut Text<'_>)) {
+    frame::append(Opcode::Text, out, |out| write(&mut Text(out)));
+}
+
+/// Appends an envelope for one session: its head before the `tail` that all receivers share.
+pub fn delivery(session: SessionId<'_>, tail: &[u8], out: &mut Vec<u8>) {
+    frame::append(Opcode::Text, out, |out| {
+        out.extend_from_slice(b"{\"sessionId\":\"");
+        session.write(out);
+        out.extend_from_slice(b"\",\"to\":[\"");
+        out.extend_from_slice(session.uid.as_bytes());
+        out.extend_from_slice(b"\"],");
+        out.extend_from_slice(tail);
+    });
+}
+
+/// Connected (msgType 0): the identity is known and the session is in the roster.
+pub fn connected(
+    session: SessionId<'_>,
+    identity: &Identity,
+    user_code: &str,
+    message_id: MessageId,
+    now_ms: u64,
+    out: &mut Vec<u8>,
+) {
+    let mut msg = Vec::with_capacity(256);
+    let mut text = Text(&mut msg);
+    let _ = write!(text, "{{\"userCode\":\"{user_code}\",\"userId\":");
+    text.json(identity.uid());
+    text.raw(",\"userName\":");
+    text.json(identity.name());
+    text.raw("}");
+    let envelope = Envelope {
+        active_ms: now_ms,
+        from: "system",
+        message_id,
+        msg: std::str::from_utf8(&msg).unwrap_or("{}"),
+        msg_type: 0,
+        request_id: None,
+        trigger: Trigger::WebSocket,
+    };
+    let mut tail = Vec::with_capacity(msg.len() + 128);
+    envelope.write_tail(&mut tail);
+    delivery(session, &tail, out);
+}
+
+/// Registered (type 8).
+pub fn registered(
+    session: SessionId<'_>,
+    identity: &Identity,
+    is_online: bool,
+    out: &mut Vec<u8>,
+) {
+    text(out, |out| {
+        out.raw("{\"type\":8,\"status\":200,\"params\":{\"openid\":");
+        out.json(identity.uid());
+        out.raw(",\"userName\":");
+        out.json(identity.name());
+        let _ = write!(out, ",\"loginStatus\":\"{}\",\"sessionId\":\"", u8::from(is_online));
+        session.write(out.0);
+        out.raw("\"}}");
+    });
+}
+
+/// The answer to a heartbeat, in the family that it came in.
+pub fn heartbeat(to: &Inbound<'_>, now_ms: u64, out: &mut Vec<u8>) {
+    match to.family {
+        Family::Command => text(out, |out| {
+            out.raw("{\"type\":12,\"status\":200,\"params\":{\"date\":\"");
+            write_date(now_ms, out);
+            out.raw("\"}}");
+        }),
+        Family::Direct => text(out, |out| {
+            let _ = write!(out, "{{\"activeTime\":{now_ms},\"from\":\"system\",\"msgType\":4");
+            if let Some(id) = to.request_id {
+                out.raw(",\"requestId\":");
+                out.json(id);
+            }
+            out.raw(",\"trigger\":2}");
+        }),
+        Family::Route => route_ok(to, "\"pong\"", out),
+    }
+}
+
+/// A route's success; `content` is JSON.
+pub fn route_ok(to: &Inbound<'_>, content: &str, out: &mut Vec<u8>) {
+    text(out, |out| route(to, 200, content, OK_TEXT, out));
+}
+
+fn route(to: &Inbound<'_>, status: u16, content: &str, msg: &str, out: &mut Text<'_>) {
+    out.raw("{\"path\":");
+    out.json(to.path);
+    if let Some(id) = to.request_id {
+        out.raw(",\"requestId\":");
+        out.json(id);
+    }
+    let _ = write!(out, ",\"success\":{},\"statusCode\":{status},\"content\":{content},\"msg\":", status == 200);
+    out.json(msg);
+    out.raw("}");
+}
+
+/// An error that does not end the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault<'a> {
+    /// One of 400, 401, 403, 404, 409, 413, 429, 503.
+    pub code: u16,
+    pub message: &'a str,
+    pub reason: Option<&'static str>,
+}
+
+/// Appends an error in the family of what it answers. In the direct family the frame carries
+/// both forms: `msgType` -1 with its text, and the fields of type 500.
+pub fn error(to: &Inbound<'_>, fault: Fault<'_>, out: &mut Vec<u8>) {
+    let params = |out: &mut Text<'_>| {
+        let _ = write!(out, "\"type\":500,\"status\":500,\"params\":{{\"code\":{},\"message\":", fault.code);
+        out.json(fault.message);
+        if let Some(id) = to.msgid.or(to.request_id) {
+            out.raw(",\"ref\":");
+            out.json(id);
+        }
+        if let Some(reason) = fault.reason {
+            out.raw(",\"reason\":");
+            out.json(reason);
+        }
+        out.raw("}}");
+    };
+    match to.family {
+        Family::Command => text(out, |out| {
+            out.raw("{");
+            params(out);
+        }),
+        Family::Direct => text(out, |out| {
+            out.raw("{\"msgType\":-1,\"resultMsg\":");
+            out.json(fault.message);
+            out.raw(",");
+            params(out);
+        }),
+        Family::Route => text(out, |out| {
+            let content = fault.reason.map(|reason| format!("{{\"reason\":\"{reason}\"}}"));
+            route(to, fault.code, content.as_deref().unwrap_or("null"), fault.message, out);
+        }),
+    }
+}
+
+/// The reason of 1012 and 1013: when to come back, and where.
+pub fn come_back(retry_ms: u32, to: Option<&str>) -> String {
+    let mut reason = Vec::with_capacity(128);
+    let mut text = Text(&mut reason);
+    let _ = write!(text, "{{\"retryMs\":{retry_ms}");
+    if let Some(url) = to {
+        text.raw(",\"to\":");
+        text.json(url);
+    }
+    text.raw("}");
+    String::from_utf8(reason).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::inbound::Ask;
+
+    const SESSION: SessionId<'_> =
+        SessionId { node: "10.0.0.1:8084", uid: "bob", since_secs: 1_704_162_492, ordinal: 0 };
+
+    fn inbound(family: Family) -> Inbound<'static> {
+        Inbound { family, path: "p/q", request_id: Some("r"), msgid: None, ask: Ask::Unknown }
+    }
+
+    fn json(out: &[u8]) -> serde_json::Value {
+        let header = out.len() - frame::server_frame_len(out) + frame::header_size(out.len() - 4);
+        serde_json::from_slice(&out[header.min(4)..])
+            .or_else(|_| serde_json::from_slice(&out[2..]))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_session_id_names_node_user_and_second() {
+        let mut out = Vec::new();
+        SESSION.write(&mut out);
+        assert_eq!(out, b"10.0.0.1:8084_bob_20240102022812");
+        out.clear();
+        SessionId { ordinal: 12, ..SESSION }.write(&mut out);
+        assert_eq!(out, b"10.0.0.1:8084_bob_20240102022812_12");
+    }
+
+    #[test]
+    fn a_date_reads_like_the_seeds() {
+        let mut out = Vec::new();
+        write_date(1_704_162_492_912, &mut Text(&mut out));
+        assert_eq!(out, b"Tue Jan 02 02:28:12 UTC 2024");
+    }
+
+    #[test]
+    fn an_envelope_has_its_fields_in_one_object() {
+        let mut tail = Vec::new();
+        Envelope {
+            active_ms: 7,
+            from: "alice",
+            message_id: MessageId([0xab; 16]),
+            msg: "{\"k\":[1]}",
+            msg_type: 1,
+            request_id: Some("a\"b"),
+            trigger: Trigger::Http,
+        }
+        .write_tail(&mut tail);
+        let mut out = Vec::new();
+        delivery(SESSION, &tail, &mut out);
+        let expected = serde_json::json!({
+            "activeTime": 7, "from": "alice", "messageId": "ab".repeat(16), "msg": {"k": [1]},
+            "msgType": 1, "requestId": "a\"b", "trigger": 1, "to": ["bob"],
+            "sessionId": "10.0.0.1:8084_bob_20240102022812",
+        });
+        assert_eq!(json(&out), expected);
+    }
+
+    #[test]
+    fn every_family_has_its_own_error() {
+        let fault = Fault { code: 503, message: "no", reason: Some("store_down") };
+        let of = |family| {
+            let mut out = Vec::new();
+            error(&inbound(family), fault, &mut out);
+            json(&out)
+        };
+        let params = serde_json::json!({"code": 503, "message": "no", "ref": "r", "reason": "store_down"});
+        assert_eq!(of(Family::Command), serde_json::json!({"type": 500, "status": 500, "params": params}));
+        assert_eq!(
+            of(Family::Direct),
+            serde_json::json!({"msgType": -1, "resultMsg": "no", "type": 500, "status": 500, "params": params})
+        );
+        assert_eq!(
+            of(Family::Route),
+            serde_json::json!({"path": "p/q", "requestId": "r", "success": false, "statusCode": 503,
+                "content": {"reason": "store_down"}, "msg": "no"})
+        );
+    }
+
+    #[test]
+    fn the_longest_way_back_fits_a_close_frame() {
+        let reason = come_back(99_999, Some(&"w".repeat(90)));
+        assert!(reason.len() <= crate::protocol::close::REASON_BYTES_MAX, "{}", reason.len());
+    }
+}

@@ -1,0 +1,424 @@
+//! The opening handshake (RFC 6455 section 4.2): a request head in, a request or a refusal out.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
+use tungstenite::handshake::derive_accept_key;
+
+use super::envelope::Text;
+use super::limits::Limits;
+
+/// The subprotocol that we speak; `bearer.<token>` may stand beside it.
+pub const SUBPROTOCOL: &str = "throng";
+const BEARER: &str = "bearer.";
+
+/// Why a handshake is refused: an HTTP status and a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: u16,
+    pub why: &'static str,
+}
+
+const fn refuse(status: u16, why: &'static str) -> Refusal {
+    Refusal { status, why }
+}
+
+/// What was asked for, if it is HTTP at all.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Without the query.
+    pub path: &'a str,
+    query: &'a str,
+    method: &'a str,
+    is_http_1_1: bool,
+    host: Single<'a>,
+    upgrade: bool,
+    connection: bool,
+    key: Single<'a>,
+    version: Single<'a>,
+    origin: Single<'a>,
+    authorization: Single<'a>,
+    offers: Option<Offers<'a>>,
+    has_body: bool,
+}
+
+/// A header field that may stand once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Single<'a> {
+    #[default]
+    Absent,
+    Value(&'a str),
+    Repeated,
+}
+
+impl<'a> Single<'a> {
+    fn put(&mut self, value: &'a str) {
+        *self = if *self == Single::Absent { Single::Value(value) } else { Single::Repeated };
+    }
+
+    fn value(self) -> Option<&'a str> {
+        match self {
+            Single::Value(value) => Some(value),
+            Single::Absent | Single::Repeated => None,
+        }
+    }
+}
+
+/// What of the subprotocols offered is ours.
+#[derive(Clone, Copy, Debug, Default)]
+struct Offers<'a> {
+    ours: bool,
+    token: Option<&'a str>,
+}
+
+/// Where the head ends that `bytes` begins with, if it has arrived; `from` bytes were looked at.
+///
+/// Errors: a head that is over its limits already, ended or not.
+pub fn head_end(bytes: &[u8], from: usize, limits: &Limits) -> Result<Option<usize>, Refusal> {
+    let from = from.saturating_sub(3);
+    let end = bytes[from..].windows(4).position(|w| w == b"\r\n\r\n").map(|at| from + at + 4);
+    let head = &bytes[..end.unwrap_or(bytes.len())];
+    let line_max = limits.request_line_bytes_max;
+    let line = memchr::memchr(b'\n', &head[..head.len().min(line_max + 2)]);
+    match line {
+        None if head.len() > line_max => Err(refuse(414, "request line too long")),
+        Some(at) if head.len() - at > limits.header_bytes_max + 2 => {
+            Err(refuse(431, "header fields too large"))
+        }
+        _ => Ok(end),
+    }
+}
+
+impl<'a> Request<'a> {
+    /// `head`: up to and with the empty line.
+    pub fn parse(head: &'a [u8], limits: &Limits) -> Result<Request<'a>, Refusal> {
+        const HEADERS: usize = 256;
+        let mut fields = [httparse::EMPTY_HEADER; HEADERS];
+        let room = &mut fields[..(limits.headers_max).min(HEADERS)];
+        let mut parsed = httparse::Request::new(room);
+        match parsed.parse(head) {
+            Ok(httparse::Status::Complete(_)) => {}
+            Err(httparse::Error::TooManyHeaders) => {
+                return Err(refuse(431, "too many header fields"));
+            }
+            Err(httparse::Error::Version) => {
+                return Err(refuse(505, "HTTP/1.1 is needed"));
+            }
+            _ => return Err(refuse(400, "malformed request")),
+        }
+        let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
+            return Err(refuse(400, "malformed request"));
+        };
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let mut request = Request {
+            path,
+            query,
+            method,
+            is_http_1_1: parsed.version == Some(1),
+            host: Single::Absent,
+            upgrade: false,
+            connection: false,
+            key: Single::Absent,
+            version: Single::Absent,
+            origin: Single::Absent,
+            authorization: Single::Absent,
+            offers: None,
+            has_body: false,
+        };
+        for field in parsed.headers.iter() {
+            request.take(field.name, field.value)?;
+        }
+        Ok(request)
+    }
+
+    fn take(&mut self, name: &str, value: &'a [u8]) -> Result<(), Refusal> {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        let text = || {
+            std::str::from_utf8(value)
+                .map(str::trim)
+                .map_err(|_| refuse(400, "a header field is not text"))
+        };
+        let lists = |text: &'a str, token: &str| {
+            text.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
+        };
+        if is("host") {
+            self.host.put(text()?);
+        } else if is("upgrade") {
+            self.upgrade |= lists(text()?, "websocket");
+        } else if is("connection") {
+            self.connection |= lists(text()?, "upgrade");
+        } else if is("sec-websocket-key") {
+            self.key.put(text()?);
+        } else if is("sec-websocket-version") {
+            self.version.put(text()?);
+        } else if is("origin") {
+            self.origin.put(text()?);
+        } else if is("authorization") {
+            self.authorization.put(text()?);
+        } else if is("sec-websocket-protocol") {
+            let offers = self.offers.get_or_insert_default();
+            for part in text()?.split(',').map(str::trim) {
+                offers.ours |= part == SUBPROTOCOL;
+                offers.token = offers.token.or(part.strip_prefix(BEARER));
+            }
+        } else if is("content-length") {
+            self.has_body |= text()? != "0";
+        } else if is("transfer-encoding") {
+            self.has_body = true;
+        }
+        Ok(())
+    }
+
+    /// A probe that is answered without an upgrade.
+    pub fn is_health_probe(&self) -> bool {
+        self.path == "/health" && matches!(self.method, "GET" | "HEAD")
+    }
+
+    /// The handshake's accept key, if this is one (RFC 6455 section 4.2.1).
+    pub fn accept_key(&self) -> Result<String, Refusal> {
+        if self.method != "GET" {
+            return Err(refuse(405, "only GET is served here"));
+        }
+        if !self.is_http_1_1 {
+            return Err(refuse(505, "HTTP/1.1 is needed"));
+        }
+        if self.host.value().is_none_or(str::is_empty) {
+            return Err(refuse(400, "one Host header field is needed"));
+        }
+        if self.has_body {
+            return Err(refuse(400, "an upgrade has no body"));
+        }
+        if !self.upgrade || !self.connection {
+            return Err(refuse(400, "this is a WebSocket endpoint: Upgrade is missing"));
+        }
+        if self.version.value() != Some("13") {
+            return Err(refuse(426, "WebSocket version 13 is needed"));
+        }
+        let key = self.key.value().ok_or(refuse(400, "one Sec-WebSocket-Key is needed"))?;
+        let mut nonce = [0; 18];
+        if key.len() != 24 || STANDARD.decode_slice(key, &mut nonce) != Ok(16) {
+            return Err(refuse(400, "Sec-WebSocket-Key is not 16 bytes in base64"));
+        }
+        Ok(derive_accept_key(key.as_bytes()))
+    }
+
+    /// The Origin, as browsers send it. Errors: more than one.
+    pub fn origin(&self) -> Result<Option<&'a str>, Refusal> {
+        match self.origin {
+            Single::Absent => Ok(None),
+            Single::Value(origin) => Ok(Some(origin)),
+            Single::Repeated => Err(refuse(400, "more than one Origin")),
+        }
+    }
+
+    /// The token, from the query, the Authorization field or the subprotocols, in this order.
+    pub fn token(&self) -> Option<Cow<'a, str>> {
+        self.parameter("token").or_else(|| {
+            let bearer = self.authorization.value().and_then(|value| {
+                let (scheme, token) = value.split_once(' ')?;
+                scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+            });
+            bearer.or(self.offers.and_then(|offers| offers.token)).map(Cow::Borrowed)
+        })
+    }
+
+    /// A query parameter, decoded; the first one counts.
+    pub fn parameter(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.query.split('&').find_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (key == name).then(|| percent_decode_str(value).decode_utf8_lossy())
+        })
+    }
+
+    /// Appends the 101 answer.
+    pub fn write_accept(&self, accept_key: &str, out: &mut Vec<u8>) {
+        let mut out = Text(out);
+        out.raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
+        out.raw(accept_key);
+        if self.offers.is_some_and(|offers| offers.ours) {
+            out.raw("\r\nSec-WebSocket-Protocol: throng");
+        }
+        out.raw("\r\n\r\n");
+    }
+}
+
+impl Refusal {
+    /// The node takes nobody at present.
+    pub const UNAVAILABLE: Refusal = refuse(503, "this node is full");
+    pub const DRAINING: Refusal = refuse(503, "this node is draining");
+    pub const FORBIDDEN_ORIGIN: Refusal = refuse(403, "this Origin is not allowed");
+    pub const BAD_TOKEN: Refusal = refuse(401, "the token is refused");
+    pub const BAD_OPENID: Refusal = refuse(400, "openid is not a user id");
+    pub const NOT_FOUND: Refusal = refuse(404, "there is no such path");
+    pub const TIMEOUT: Refusal = refuse(408, "the request took too long");
+
+    /// Appends the whole answer, after which the connection closes. `retry_secs` goes with 503.
+    pub fn write(self, retry_secs: u32, out: &mut Vec<u8>) {
+        let Refusal { status, why } = self;
+        let mut out = Text(out);
+        let _ = write!(out, "HTTP/1.1 {status} {}\r\n", reason_phrase(status));
+        match status {
+            401 => out.raw("WWW-Authenticate: Bearer\r\n"),
+            405 => out.raw("Allow: GET\r\n"),
+            426 => out.raw("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
+            503 => {
+                let _ = write!(out, "Retry-After: {retry_secs}\r\n");
+            }
+            _ => {}
+        }
+        let connection = if status == 426 { "close, Upgrade" } else { "close" };
+        let _ = write!(
+            out,
+            "Connection: {connection}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{why}\n",
+            why.len() + 1
+        );
+    }
+}
+
+/// Appends the answer to a health probe, after which the connection closes.
+pub fn write_health(is_draining: bool, out: &mut Vec<u8>) {
+    let body = if is_draining { "draining\n" } else { "ok\n" };
+    let status = if is_draining { 503 } else { 200 };
+    let _ = write!(
+        Text(out),
+        "HTTP/1.1 {status} {}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+        reason_phrase(status),
+        body.len()
+    );
+}
+
+fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        414 => "URI Too Long",
+        426 => "Upgrade Required",
+        431 => "Request Header Fields Too Large",
+        505 => "HTTP Version Not Supported",
+        _ => "Service Unavailable",
+    }
+}
+
+/// The host of an Origin such as `http://localhost:3000`, without its port.
+fn origin_host(origin: &str) -> Option<&str> {
+    let (_, authority) = origin.split_once("://")?;
+    if let Some(v6) = authority.strip_prefix('[') {
+        return v6.split_once(']').map(|(host, _)| host);
+    }
+    Some(authority.split_once(':').map_or(authority, |(host, _)| host))
+}
+
+/// True for an Origin on this machine: names that no foreign page can have.
+pub fn is_loopback_origin(origin: &str) -> bool {
+    origin_host(origin).is_some_and(|host| {
+        host.eq_ignore_ascii_case("localhost")
+            || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "GET /websocket?token=a%2Bb&x=1 HTTP/1.1\r\nHost: h:8888\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+    fn status(head: &str) -> u16 {
+        let limits = Limits::default();
+        let end = match head_end(head.as_bytes(), 0, &limits) {
+            Ok(end) => end.expect("a whole head"),
+            Err(refusal) => return refusal.status,
+        };
+        let answer = Request::parse(&head.as_bytes()[..end], &limits)
+            .and_then(|request| request.origin().and(request.accept_key()));
+        answer.map_or_else(|refusal| refusal.status, |_| 101)
+    }
+
+    #[test]
+    fn a_good_handshake_is_accepted() {
+        let request = Request::parse(GOOD.as_bytes(), &Limits::default()).unwrap();
+        assert_eq!(request.accept_key().unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!((request.path, request.token().as_deref()), ("/websocket", Some("a+b")));
+        let mut out = Vec::new();
+        request.write_accept("KEY", &mut out);
+        assert!(out.starts_with(b"HTTP/1.1 101 ") && out.ends_with(b"Accept: KEY\r\n\r\n"));
+    }
+
+    #[test]
+    fn every_source_of_a_token_is_read_in_its_order() {
+        let parse = |head: &str| {
+            let request = Request::parse(head.as_bytes(), &Limits::default()).unwrap();
+            let mut out = Vec::new();
+            request.write_accept("K", &mut out);
+            let answers = String::from_utf8(out).unwrap().contains("Protocol: throng\r\n");
+            (request.token().map(Cow::into_owned), answers)
+        };
+        let with = |fields: &str| GOOD.replace("\r\n\r\n", &format!("\r\n{fields}\r\n\r\n"));
+        let bare = |fields: &str| with(fields).replace("token=a%2Bb&", "");
+        let bearer = "Authorization: bearer B.b";
+        let offered = "Sec-WebSocket-Protocol: throng, bearer.C.c";
+        assert_eq!(parse(&with(bearer)), (Some("a+b".into()), false));
+        assert_eq!(parse(&bare(&format!("{bearer}\r\n{offered}"))), (Some("B.b".into()), true));
+        assert_eq!(parse(&bare(offered)), (Some("C.c".into()), true));
+        assert_eq!(parse(&bare("Sec-WebSocket-Protocol: chat")), (None, false));
+    }
+
+    #[test]
+    fn every_fault_has_its_status() {
+        assert_eq!(status(GOOD), 101);
+        let cases = [
+            (GOOD.replace("GET", "POST"), 405),
+            (GOOD.replace("HTTP/1.1", "HTTP/1.0"), 505),
+            (GOOD.replace("HTTP/1.1", "HTTP/2.0"), 505),
+            (GOOD.replace("Host: h:8888\r\n", ""), 400),
+            (GOOD.replace("Host: h:8888", "Host: h\r\nHost: i"), 400),
+            (GOOD.replace("Upgrade: WebSocket\r\n", ""), 400),
+            (GOOD.replace("keep-alive, Upgrade", "keep-alive"), 400),
+            (GOOD.replace("Version: 13", "Version: 8"), 426),
+            (GOOD.replace("Sec-WebSocket-Version: 13\r\n", ""), 426),
+            (GOOD.replace("dGhlIHNhbXBsZSBub25jZQ==", "short"), 400),
+            (GOOD.replace("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ=!"), 400),
+            (GOOD.replace("Host: h:8888", "Host: h\r\nContent-Length: 5"), 400),
+            (GOOD.replace("Host: h:8888", "Host: h\r\nTransfer-Encoding: chunked"), 400),
+            (GOOD.replace("Host: h:8888", "Host: h\r\nOrigin: a\r\nOrigin: b"), 400),
+            (GOOD.replace("Host: h", "Host : h"), 400),
+            ("\u{16}\u{3}\u{1}\r\n\r\n".to_owned(), 400),
+            (GOOD.replace("x=1", &"x".repeat(4097)), 414),
+            (GOOD.replace("Host: h", &format!("X: {}\r\nHost: h", "x".repeat(8192))), 431),
+            (GOOD.replace("Host: h", &format!("{}Host: h", "X: y\r\n".repeat(60))), 431),
+        ];
+        for (head, expected) in cases {
+            assert_eq!(status(&head), expected, "{head}");
+        }
+        assert_eq!(status(&GOOD.replace("Host: h", &format!("{}Host: h", "X: y\r\n".repeat(59)))), 101);
+    }
+
+    #[test]
+    fn a_head_is_bounded_before_it_ends() {
+        let limits = Limits::default();
+        assert_eq!(head_end(&vec![b'a'; 4096], 0, &limits), Ok(None));
+        assert_eq!(head_end(&vec![b'a'; 4097], 0, &limits).unwrap_err().status, 414);
+        let mut head = b"GET / HTTP/1.1\r\n".to_vec();
+        head.resize(head.len() + 8192, b'a');
+        assert_eq!(head_end(&head, 0, &limits), Ok(None));
+        head.extend(b"aaaa");
+        assert_eq!(head_end(&head, 0, &limits).unwrap_err().status, 431);
+    }
+
+    #[test]
+    fn a_foreign_page_cannot_claim_to_be_local() {
+        for local in ["http://localhost", "https://LOCALHOST:1", "http://127.0.0.9:80", "http://[::1]:3"] {
+            assert!(is_loopback_origin(local), "{local}");
+        }
+        for foreign in ["null", "http://localhost.evil.com", "http://10.0.0.1", "file://", "http://127.0.0.1.nip.io"] {
+            assert!(!is_loopback_origin(foreign), "{foreign}");
+        }
+    }
+}
