@@ -39,6 +39,7 @@ bench:
 
 # One process, 100 000 authenticated connections with heartbeats, one broadcast that reaches all of them.
 hundred-thousand: build
+	cargo build --release -p throng-loadtest
 	scripts/hundred-thousand.sh
 
 clean-tools:

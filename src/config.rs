@@ -84,8 +84,14 @@ pub struct ConfigErrors(pub Vec<String>);
 impl std::fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let count = self.0.len();
-        write!(f, "{count} problem{} in the configuration:", if count == 1 { "" } else { "s" })?;
-        self.0.iter().try_for_each(|problem| write!(f, "\n  - {problem}"))
+        write!(
+            f,
+            "{count} problem{} in the configuration:",
+            if count == 1 { "" } else { "s" }
+        )?;
+        self.0
+            .iter()
+            .try_for_each(|problem| write!(f, "\n  - {problem}"))
     }
 }
 
@@ -129,7 +135,11 @@ pub struct TokenConfig {
 impl Config {
     /// From the flags, the environment, and the file that they name.
     pub fn load(args: &ServeArgs, environment: &Environment) -> Result<Config, ConfigErrors> {
-        checks::prove(Layers::read(args.config.as_deref(), &environment.0, args.given()))
+        checks::prove(Layers::read(
+            args.config.as_deref(),
+            &environment.0,
+            args.given(),
+        ))
     }
 }
 
@@ -137,7 +147,11 @@ impl TokenConfig {
     /// Proves only what making a token needs: whoever makes one may lack the API key.
     pub fn load(args: &TokenArgs, environment: &Environment) -> Result<TokenConfig, ConfigErrors> {
         let serve = args.as_serve();
-        checks::prove_token(Layers::read(args.config.as_deref(), &environment.0, serve.given()))
+        checks::prove_token(Layers::read(
+            args.config.as_deref(),
+            &environment.0,
+            serve.given(),
+        ))
     }
 }
 
@@ -149,7 +163,10 @@ impl Environment {
     pub fn of_process() -> Environment {
         let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
         let all = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
-        Environment(all.filter(|(name, _)| name.starts_with("THRONG_")).collect())
+        Environment(
+            all.filter(|(name, _)| name.starts_with("THRONG_"))
+                .collect(),
+        )
     }
 }
 

@@ -2,10 +2,12 @@
 
 pub mod command;
 pub mod config;
+pub mod control;
 pub mod hub;
 pub mod mailbox;
 pub mod parts;
 pub mod protocol;
+pub mod reactor;
 pub mod session;
 pub mod stats;
 pub mod sys;

@@ -49,7 +49,16 @@ pub fn mailbox() -> std::io::Result<(Mailbox, Inbox)> {
         is_woken: AtomicBool::new(false),
         broadcast_bytes: AtomicUsize::new(0),
     });
-    Ok((Mailbox { queue: sender, inner: inner.clone() }, Inbox { queue: receiver, inner }))
+    Ok((
+        Mailbox {
+            queue: sender,
+            inner: inner.clone(),
+        },
+        Inbox {
+            queue: receiver,
+            inner,
+        },
+    ))
 }
 
 impl Mailbox {
@@ -67,9 +76,13 @@ impl Mailbox {
 
     fn broadcast(&self, frame: Shared) -> Result<(), MailboxFull> {
         let bytes = frame.len();
-        self.inner.broadcast_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.inner
+            .broadcast_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
         self.send(ToReactor::Broadcast { frame }).inspect_err(|_| {
-            self.inner.broadcast_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.inner
+                .broadcast_bytes
+                .fetch_sub(bytes, Ordering::Relaxed);
         })
     }
 }
@@ -94,7 +107,9 @@ impl Inbox {
 
     /// A broadcast of so many bytes has reached everybody.
     pub fn broadcast_done(&self, bytes: usize) {
-        self.inner.broadcast_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.inner
+            .broadcast_bytes
+            .fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -125,12 +140,16 @@ impl Switchboard {
         if !self.0.iter().all(|m| m.has_room_for_broadcast(frame.len())) {
             return Err(MailboxFull);
         }
-        self.0.iter().try_for_each(|mailbox| mailbox.broadcast(frame.clone()))
+        self.0
+            .iter()
+            .try_for_each(|mailbox| mailbox.broadcast(frame.clone()))
     }
 
     /// The same order for every reactor.
     pub fn all(&self, command: impl Fn() -> ToReactor) -> Result<(), MailboxFull> {
-        self.0.iter().try_for_each(|mailbox| mailbox.send(command()))
+        self.0
+            .iter()
+            .try_for_each(|mailbox| mailbox.send(command()))
     }
 }
 
@@ -141,7 +160,10 @@ mod tests {
     #[test]
     fn a_full_mailbox_says_so_and_keeps_what_it_has() {
         let (mailbox, inbox) = mailbox().unwrap();
-        let mail = || ToReactor::Deliver { to: Key::new(0, 0, 0), tail: Arc::from(&b"x"[..]) };
+        let mail = || ToReactor::Deliver {
+            to: Key::new(0, 0, 0),
+            tail: Arc::from(&b"x"[..]),
+        };
         for _ in 0..MAIL_MAX {
             mailbox.send(mail()).unwrap();
         }

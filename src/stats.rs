@@ -89,11 +89,15 @@ impl ReactorStats {
         self.turn_histogram[bucket.unwrap_or(TURN_MICROS.len())].add(1);
         self.turns.add(1);
         self.turn_micros.add(micros);
-        self.turn_worst_micros.set(self.turn_worst_micros.get().max(micros));
+        self.turn_worst_micros
+            .set(self.turn_worst_micros.get().max(micros));
     }
 }
 
 fn count_in(names: &[u16], counts: &[Count], name: u16) {
-    let at = names.iter().position(|&n| n == name).unwrap_or(names.len() - 1);
+    let at = names
+        .iter()
+        .position(|&n| n == name)
+        .unwrap_or(names.len() - 1);
     counts[at].add(1);
 }

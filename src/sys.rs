@@ -13,10 +13,15 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 /// and no background threads that would wake an idle process.
 #[cfg(not(miri))]
 #[unsafe(export_name = "_rjem_malloc_conf")]
-pub static MALLOC_CONF: &[u8] = b"narenas:2,dirty_decay_ms:1000,muzzy_decay_ms:0,lg_tcache_max:13\0";
+pub static MALLOC_CONF: &[u8] =
+    b"narenas:2,dirty_decay_ms:1000,muzzy_decay_ms:0,lg_tcache_max:13\0";
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// A counter in the kernel that wakes a poll: the bell of a mailbox (eventfd(2)).
@@ -66,7 +71,10 @@ pub fn take_private_file_table(keep: &[RawFd]) -> io::Result<()> {
         // SAFETY: an empty range closes nothing; the flag alone splits the table.
         check(unsafe { libc::close_range(u32::MAX, u32::MAX, libc::CLOSE_RANGE_UNSHARE as i32) })?;
     }
-    let mut keep: Vec<u32> = keep.iter().filter_map(|&fd| u32::try_from(fd).ok()).collect();
+    let mut keep: Vec<u32> = keep
+        .iter()
+        .filter_map(|&fd| u32::try_from(fd).ok())
+        .collect();
     keep.sort_unstable();
     let mut first = 3;
     for fd in keep.into_iter().filter(|&fd| fd >= 3).chain([u32::MAX]) {
@@ -97,7 +105,9 @@ pub fn private_file_tables_work() -> bool {
 /// Grows the calling thread's file table to hold `count` descriptors at once: each doubling
 /// during a storm of newcomers would stall their accepts. Best effort.
 pub fn grow_file_table(count: u64) {
-    let Ok(highest) = libc::c_int::try_from(count.saturating_sub(1)) else { return };
+    let Ok(highest) = libc::c_int::try_from(count.saturating_sub(1)) else {
+        return;
+    };
     // SAFETY: duplicates standard error to a free high number and closes that number again.
     unsafe {
         let fd = libc::fcntl(2, libc::F_DUPFD_CLOEXEC, highest);
@@ -109,7 +119,10 @@ pub fn grow_file_table(count: u64) {
 
 /// The soft limit of descriptors per file table after raising it to the hard limit.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: `limit` is a valid rlimit for both calls.
     unsafe {
         check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit))?;
@@ -133,7 +146,10 @@ pub fn block_signals() {
 
 /// CPU time that the calling thread has used, in nanoseconds.
 pub fn thread_cpu_nanos() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `time` is a valid timespec to write to.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64

@@ -33,7 +33,12 @@ impl Api {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Api { stream, host: host.to_owned(), key, received: Vec::new() })
+        Ok(Api {
+            stream,
+            host: host.to_owned(),
+            key,
+            received: Vec::new(),
+        })
     }
 
     /// Pushes each of `bodies` (`msg` objects) to everybody. They leave in one write, so the
@@ -41,7 +46,10 @@ impl Api {
     pub fn send_to_all(&mut self, bodies: &[String]) -> io::Result<()> {
         let mut requests = String::new();
         for body in bodies {
-            self.write_request(&format!("{{\"sendToAll\":true,\"msg\":{body}}}"), &mut requests);
+            self.write_request(
+                &format!("{{\"sendToAll\":true,\"msg\":{body}}}"),
+                &mut requests,
+            );
         }
         self.stream.write_all(requests.as_bytes())?;
         bodies.iter().try_for_each(|_| self.read_answer())
@@ -85,7 +93,9 @@ fn invalid(text: String) -> io::Error {
 
 /// The length of the first answer in `bytes`, if it has arrived.
 fn answer_length(bytes: &[u8]) -> io::Result<Option<usize>> {
-    let Some(end) = memmem::find(bytes, b"\r\n\r\n") else { return Ok(None) };
+    let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
+        return Ok(None);
+    };
     let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
     let body: usize = head
         .lines()
@@ -118,12 +128,14 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            stream.write_all(&[&good[..], &good[..10]].concat()).unwrap();
+            stream
+                .write_all(&[&good[..], &good[..10]].concat())
+                .unwrap();
             std::thread::sleep(Duration::from_millis(10));
             stream.write_all(&[&good[10..], &bad[..]].concat()).unwrap();
-            let mut asked = vec![0; 4096];
-            let length = stream.read(&mut asked).unwrap();
-            String::from_utf8_lossy(&asked[..length]).into_owned()
+            let mut asked = String::new();
+            stream.read_to_string(&mut asked).unwrap();
+            asked
         });
         let mut api = Api::connect(&url, Some("k".repeat(32))).unwrap();
         let body = "{\"text\":\"hi\"}".to_owned();

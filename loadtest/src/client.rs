@@ -115,7 +115,11 @@ impl Desk {
 
 impl Client {
     pub fn new() -> Client {
-        Client { phase: Phase::Dialing, heard_last: 0, torn: Torn::default() }
+        Client {
+            phase: Phase::Dialing,
+            heard_last: 0,
+            torn: Torn::default(),
+        }
     }
 
     pub fn phase(&self) -> Phase {
@@ -167,7 +171,9 @@ impl Client {
                 }
             };
         }
-        let Some((frame, length)) = frame::parse(rest)? else { return Ok(0) };
+        let Some((frame, length)) = frame::parse(rest)? else {
+            return Ok(0);
+        };
         desk.counts.frames += 1;
         self.frame(frame, index, desk)?;
         Ok(length)
@@ -183,7 +189,10 @@ impl Client {
             }
             frame::PONG => {}
             frame::CLOSE => {
-                let code = frame.payload.first_chunk().map_or(1005, |c| u16::from_be_bytes(*c));
+                let code = frame
+                    .payload
+                    .first_chunk()
+                    .map_or(1005, |c| u16::from_be_bytes(*c));
                 *desk.counts.closes.entry(code).or_default() += 1;
                 desk.send(frame::CLOSE, &frame.payload[..frame.payload.len().min(2)]);
                 if self.phase == Phase::Ready {
@@ -273,11 +282,18 @@ mod tests {
             (desk.counts, desk.out)
         };
         let (counts, out) = live(wire.len());
-        assert_eq!((counts.registered, counts.open, counts.broadcasts), (1, 0, 2));
+        assert_eq!(
+            (counts.registered, counts.open, counts.broadcasts),
+            (1, 0, 2)
+        );
         assert_eq!((counts.pings_answered, counts.closes[&1013]), (1, 1));
         assert!(counts.errors.is_empty());
         for size in 1..wire.len() {
-            assert_eq!(live(size), (counts.clone(), out.clone()), "pieces of {size}");
+            assert_eq!(
+                live(size),
+                (counts.clone(), out.clone()),
+                "pieces of {size}"
+            );
         }
     }
 
@@ -292,13 +308,25 @@ mod tests {
         };
         fail(b"HTTP/1.1 401 Unauthorized\r\n\r\n");
         fail(b"");
-        let switched = &a_servers_part()[..a_servers_part().windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4];
+        let switched = &a_servers_part()[..a_servers_part()
+            .windows(4)
+            .position(|w| w == b"\r\n\r\n")
+            .unwrap()
+            + 4];
         fail(&[switched, &[0x81, 0x80]].concat());
         fail(&[switched, b"\x81\x0c\"type\":500, "].concat());
         assert_eq!(desk.counts.refused[&401], 1);
         assert_eq!(
-            desk.counts.errors.keys().map(String::as_str).collect::<Vec<_>>(),
-            ["bad frame: masked frame", "ended without a close frame", "registration refused"]
+            desk.counts
+                .errors
+                .keys()
+                .map(String::as_str)
+                .collect::<Vec<_>>(),
+            [
+                "bad frame: masked frame",
+                "ended without a close frame",
+                "registration refused"
+            ]
         );
     }
 }

@@ -124,7 +124,11 @@ fn add_each<K: Ord + Clone>(sum: &mut BTreeMap<K, u64>, other: &BTreeMap<K, u64>
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "connections  {} attempted, {} registered, {} open", self.attempted, self.registered, self.open)?;
+        writeln!(
+            f,
+            "connections  {} attempted, {} registered, {} open",
+            self.attempted, self.registered, self.open
+        )?;
         for (status, count) in &self.refused {
             writeln!(f, "refused      {count} with HTTP {status}")?;
         }

@@ -64,7 +64,7 @@ impl Heard {
     }
 
     pub fn is_complete(&self) -> bool {
-        self.delivered == self.expected()
+        self.delivered >= self.expected()
     }
 }
 
@@ -114,7 +114,11 @@ impl Crowd {
             let bell = Arc::new(EventFd::new().map_err(CrowdError::Start)?);
             let (commands, inbox) = channel();
             starts.push((number, bell.clone(), inbox));
-            workers.push(Handle { bell, commands, thread: None });
+            workers.push(Handle {
+                bell,
+                commands,
+                thread: None,
+            });
         }
         for (number, bell, inbox) in starts {
             let (plan, report) = (plan.clone(), report.clone());
@@ -124,7 +128,14 @@ impl Crowd {
                 .map_err(CrowdError::Start)?;
             workers[number].thread = Some(thread);
         }
-        Ok(Crowd { plan, workers, reports, task: 0, waves: 0, counts: Counts::default() })
+        Ok(Crowd {
+            plan,
+            workers,
+            reports,
+            task: 0,
+            waves: 0,
+            counts: Counts::default(),
+        })
     }
 
     pub fn plan(&self) -> &Plan {
@@ -140,13 +151,20 @@ impl Crowd {
         for (number, worker) in self.workers.iter().enumerate() {
             let share = self.plan.share(number);
             let part = share.len() * clients.min(whole) / whole;
-            worker.send(Command::Open { task, until: share.start + part as u32 })?;
+            worker.send(Command::Open {
+                task,
+                until: share.start + part as u32,
+            })?;
         }
         self.wait_done(task, self.workers.len(), began + patience)?;
         let took = began.elapsed();
         let parts = self.collect()?;
         let limit = parts.iter().filter_map(|part| part.limit).min();
-        Ok(Opened { took, open: self.counts.open, limit })
+        Ok(Opened {
+            took,
+            open: self.counts.open,
+            limit,
+        })
     }
 
     /// Has `count` broadcasts pushed by `push`, which gets their `msg` objects, and waits until
@@ -171,7 +189,13 @@ impl Crowd {
         let parts = self.collect()?;
         let tallies = || parts.iter().flat_map(|part| &part.tallies);
         let by_wave: Vec<u64> = (0..count as usize)
-            .map(|n| parts.iter().filter_map(|part| part.tallies.get(n)).map(|t| t.delivered).sum())
+            .map(|n| {
+                parts
+                    .iter()
+                    .filter_map(|part| part.tallies.get(n))
+                    .map(|t| t.delivered)
+                    .sum()
+            })
             .collect();
         let since = |at: Instant| at.saturating_duration_since(began);
         Ok(Heard {
@@ -199,7 +223,11 @@ impl Crowd {
         let workers = self.workers.len() as u32;
         for (number, worker) in (0..).zip(&self.workers) {
             let in_flight = (in_flight + number) / workers;
-            worker.send(Command::Talk { task, shared: shared.clone(), in_flight })?;
+            worker.send(Command::Talk {
+                task,
+                shared: shared.clone(),
+                in_flight,
+            })?;
         }
         // The one that settles the last message is the first to know; one is enough.
         self.wait_done(task, 1, shared.began + patience)?;
@@ -210,7 +238,12 @@ impl Crowd {
             received += count;
             latency.add(part).map_err(|_| CrowdError::Stuck)?;
         }
-        Ok(Talked { sent: u64::from(shared.issued()), received, took, latency })
+        Ok(Talked {
+            sent: u64::from(shared.issued()),
+            received,
+            took,
+            latency,
+        })
     }
 
     /// Everything that happened so far.
@@ -252,7 +285,10 @@ impl Crowd {
     }
 
     fn next_report(&self, deadline: Instant) -> Result<Report, CrowdError> {
-        match self.reports.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        match self
+            .reports
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
             Ok(Report::Died(error)) => Err(CrowdError::Worker(error)),
             Ok(report) => Ok(report),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
@@ -286,7 +322,11 @@ impl Drop for Crowd {
             // One that has died needs no telling.
             let _ = worker.send(Command::Leave);
         }
-        for thread in self.workers.iter_mut().filter_map(|worker| worker.thread.take()) {
+        for thread in self
+            .workers
+            .iter_mut()
+            .filter_map(|worker| worker.thread.take())
+        {
             let _ = thread.join();
         }
     }

@@ -35,7 +35,9 @@ pub enum BadFrame {
 
 /// The first frame in `bytes` and its length on the wire; none if it has not fully arrived.
 pub fn parse(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, BadFrame> {
-    let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
+    let &[first, second, ref rest @ ..] = bytes else {
+        return Ok(None);
+    };
     let opcode = first & 0x0f;
     if first & 0x70 != 0 || !matches!(opcode, CONTINUATION..=BINARY | CLOSE..=PONG) {
         return Err(BadFrame::Reserved);
@@ -58,8 +60,17 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, BadFrame> {
         return Err(BadFrame::TooBig);
     }
     let header = bytes.len() - rest.len();
-    let Some(payload) = rest.get(..length as usize) else { return Ok(None) };
-    Ok(Some((Frame { is_final: first & 0x80 != 0, opcode, payload }, header + payload.len())))
+    let Some(payload) = rest.get(..length as usize) else {
+        return Ok(None);
+    };
+    Ok(Some((
+        Frame {
+            is_final: first & 0x80 != 0,
+            opcode,
+            payload,
+        },
+        header + payload.len(),
+    )))
 }
 
 /// Appends a whole frame to `out`, masked, as a client must.
@@ -101,7 +112,10 @@ impl Keys {
     }
 
     pub fn draw(&mut self) -> [u8; 4] {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(0x5851_f42d);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(0x5851_f42d);
         ((self.0 >> 32) as u32).to_ne_bytes()
     }
 }
@@ -154,7 +168,9 @@ mod tests {
         let (mut torn, mut frames) = (Torn::default(), Vec::new());
         for piece in pieces {
             torn.feed(&piece, |rest| {
-                let Some((frame, length)) = parse(rest)? else { return Ok(0) };
+                let Some((frame, length)) = parse(rest)? else {
+                    return Ok(0);
+                };
                 frames.push((frame.opcode, frame.payload.to_vec()));
                 Ok::<_, BadFrame>(length)
             })
@@ -169,15 +185,23 @@ mod tests {
         let mut wire = Vec::new();
         let long = vec![b'x'; 300];
         let longer = vec![b'y'; 70_000];
-        for (opcode, payload) in
-            [(TEXT, &b"hello"[..]), (PING, b""), (TEXT, &long), (BINARY, &longer), (CLOSE, b"ab")]
-        {
+        for (opcode, payload) in [
+            (TEXT, &b"hello"[..]),
+            (PING, b""),
+            (TEXT, &long),
+            (BINARY, &longer),
+            (CLOSE, b"ab"),
+        ] {
             write_plain(&mut wire, opcode, payload);
         }
         let whole = heard([wire.clone()].into_iter());
         assert_eq!(whole.len(), 5);
         for size in (1..400).chain([5000, 69_000]) {
-            assert_eq!(heard(wire.chunks(size).map(<[u8]>::to_vec)), whole, "pieces of {size}");
+            assert_eq!(
+                heard(wire.chunks(size).map(<[u8]>::to_vec)),
+                whole,
+                "pieces of {size}"
+            );
         }
     }
 

@@ -43,7 +43,11 @@ pub struct Direct {
 pub fn read(text: &[u8]) -> Text {
     marked(text).unwrap_or_else(|| {
         let has = |needle: &[u8]| memmem::find(text, needle).is_some();
-        if has(b"\"msgType\":-1") || has(b"\"type\":500") { Text::Refusal } else { Text::Other }
+        if has(b"\"msgType\":-1") || has(b"\"type\":500") {
+            Text::Refusal
+        } else {
+            Text::Other
+        }
     })
 }
 
@@ -87,7 +91,11 @@ pub fn wave(wave: u32) -> String {
 /// The `msg` text of a direct message, [`BODY_BYTES`] long.
 pub fn write_direct_body(out: &mut String, direct: Direct) {
     let end = out.len() + BODY_BYTES;
-    let Direct { number, sent_nanos, receiver } = direct;
+    let Direct {
+        number,
+        sent_nanos,
+        receiver,
+    } = direct;
     let _ = write!(out, "@@d{number:08x}{sent_nanos:016x}{receiver:08x}");
     pad(out, end);
 }
@@ -138,7 +146,11 @@ pub enum Upgrade {
 pub fn read_upgrade(bytes: &[u8]) -> Upgrade {
     const HEAD_BYTES_MAX: usize = 16 << 10;
     let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
-        return if bytes.len() > HEAD_BYTES_MAX { Upgrade::Malformed } else { Upgrade::Torn };
+        return if bytes.len() > HEAD_BYTES_MAX {
+            Upgrade::Malformed
+        } else {
+            Upgrade::Torn
+        };
     };
     let head = &bytes[..end];
     let status = head
@@ -158,8 +170,15 @@ mod tests {
     #[test]
     fn bodies_have_the_promised_length_and_are_known_again() {
         assert_eq!(wave(0xbeef).len(), BODY_BYTES);
-        assert_eq!(read(format!("{{\"msg\":{}}}", wave(0xbeef)).as_bytes()), Text::Wave(0xbeef));
-        let direct = Direct { number: 7, sent_nanos: 1 << 40, receiver: 17_999 };
+        assert_eq!(
+            read(format!("{{\"msg\":{}}}", wave(0xbeef)).as_bytes()),
+            Text::Wave(0xbeef)
+        );
+        let direct = Direct {
+            number: 7,
+            sent_nanos: 1 << 40,
+            receiver: 17_999,
+        };
         let (mut body, mut text) = (String::new(), String::new());
         write_direct_body(&mut body, direct);
         write_direct(&mut text, "bob", direct);
@@ -169,19 +188,35 @@ mod tests {
 
     #[test]
     fn errors_of_the_server_are_told_from_other_texts() {
-        assert_eq!(read(br#"{"type":500,"status":500,"params":{}}"#), Text::Refusal);
-        assert_eq!(read(br#"{"msgType":-1,"resultMsg":"nobody"}"#), Text::Refusal);
+        assert_eq!(
+            read(br#"{"type":500,"status":500,"params":{}}"#),
+            Text::Refusal
+        );
+        assert_eq!(
+            read(br#"{"msgType":-1,"resultMsg":"nobody"}"#),
+            Text::Refusal
+        );
         assert_eq!(read(br#"{"msgType":1,"msg":"hi @@"}"#), Text::Other);
         assert_eq!(read(b"@@wxyz"), Text::Other);
     }
 
     #[test]
     fn an_upgrade_is_judged_by_status_and_accept_key() {
-        let good = format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {ACCEPT}\r\n\r\n");
+        let good =
+            format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {ACCEPT}\r\n\r\n");
         assert_eq!(read_upgrade(good.as_bytes()), Upgrade::Switched(good.len()));
-        assert_eq!(read_upgrade(&good.as_bytes()[..good.len() - 1]), Upgrade::Torn);
-        assert_eq!(read_upgrade(b"HTTP/1.1 401 Unauthorized\r\n\r\n"), Upgrade::Refused(401));
-        assert_eq!(read_upgrade(b"HTTP/1.1 101 Yes\r\n\r\n"), Upgrade::Malformed);
+        assert_eq!(
+            read_upgrade(&good.as_bytes()[..good.len() - 1]),
+            Upgrade::Torn
+        );
+        assert_eq!(
+            read_upgrade(b"HTTP/1.1 401 Unauthorized\r\n\r\n"),
+            Upgrade::Refused(401)
+        );
+        assert_eq!(
+            read_upgrade(b"HTTP/1.1 101 Yes\r\n\r\n"),
+            Upgrade::Malformed
+        );
         assert_eq!(read_upgrade(b"SSH-2.0\r\n\r\n"), Upgrade::Malformed);
     }
 }

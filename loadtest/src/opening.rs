@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -52,7 +53,9 @@ impl std::fmt::Display for HostLimit {
             HostLimit::Descriptors => {
                 "EMFILE: a file table is full (ulimit -n); more --threads have more tables"
             }
-            HostLimit::SystemDescriptors => "ENFILE: the whole system is out of files (fs.file-max)",
+            HostLimit::SystemDescriptors => {
+                "ENFILE: the whole system is out of files (fs.file-max)"
+            }
             HostLimit::Ports => {
                 "EADDRNOTAVAIL: no local port is left to this destination; more --source addresses \
                  or a wider net.ipv4.ip_local_port_range help"
@@ -79,7 +82,10 @@ impl Opening {
     pub fn new(plan: &Plan, first: u32) -> Opening {
         let share = plan.threads as f64;
         let pace = plan.rate.map(|rate| {
-            (Duration::from_secs_f64((share / rate.max(0.001)).min(3600.0)), Instant::now())
+            (
+                Duration::from_secs_f64((share / rate.max(0.001)).min(3600.0)),
+                Instant::now(),
+            )
         });
         Opening {
             next: first,
@@ -93,7 +99,7 @@ impl Opening {
     }
 
     pub fn open_until(&mut self, until: u32, now: Instant) {
-        self.until = until;
+        self.until = until.max(self.next);
         if let Some((_, due)) = &mut self.pace {
             *due = now;
         }
@@ -105,7 +111,11 @@ impl Opening {
         let mut count = (self.until - self.next).min(room as u32);
         if let Some((every, due)) = &mut self.pace {
             let behind = now.saturating_duration_since(*due).as_secs_f64();
-            let allowed = if now < *due { 0 } else { (behind / every.as_secs_f64()) as u32 + 1 };
+            let allowed = if now < *due {
+                0
+            } else {
+                (behind / every.as_secs_f64()) as u32 + 1
+            };
             count = count.min(allowed);
             *due += *every * count;
         }
@@ -122,6 +132,9 @@ impl Opening {
     /// One is registered, or has failed on the way.
     pub fn arrived(&mut self) {
         self.arriving -= 1;
+        if self.arriving == 0 {
+            self.deadlines.clear();
+        }
     }
 
     /// The host gives no more: those that were to come do not.
@@ -154,8 +167,9 @@ impl Opening {
         if self.next == self.until || self.arriving >= self.window {
             return Some(DEADLINE_CHECK);
         }
-        let until_due =
-            self.pace.map_or(Duration::ZERO, |(_, due)| due.saturating_duration_since(now));
+        let until_due = self.pace.map_or(Duration::ZERO, |(_, due)| {
+            due.saturating_duration_since(now)
+        });
         Some(until_due.min(DEADLINE_CHECK))
     }
 }
@@ -170,7 +184,7 @@ pub fn dial(plan: &Plan, index: u32) -> Result<TcpStream, (io::Error, Option<Hos
         let kind = Type::STREAM.nonblocking().cloexec();
         let socket = Socket::new(Domain::for_address(plan.target), kind, Some(Protocol::TCP))?;
         if let Some(source) = plan.source(index) {
-            socket.bind(&(source, 0).into())?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         socket.set_tcp_nodelay(true)?;
         match socket.connect(&plan.target.into()) {
@@ -235,6 +249,9 @@ mod tests {
         assert_eq!(opening.overdue(now), Some(0));
         opening.arrived();
         assert!(opening.is_done());
-        assert_eq!((opening.limit, opening.overdue(now)), (Some(HostLimit::Ports), None));
+        assert_eq!(
+            (opening.limit, opening.overdue(now)),
+            (Some(HostLimit::Ports), None)
+        );
     }
 }

@@ -43,7 +43,10 @@ impl Who {
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        Ok(Who::Signed { keys, expires_ms: (now + TOKEN_TTL_SECS) * 1000 })
+        Ok(Who::Signed {
+            keys,
+            expires_ms: (now + TOKEN_TTL_SECS) * 1000,
+        })
     }
 
     /// One token a line.
@@ -54,9 +57,16 @@ impl Who {
                 continue;
             }
             let uid = token_uid(token).ok_or(PlanError::Token { line: number + 1 })?;
-            tokens.push(Given { uid, token: token.to_owned() });
+            tokens.push(Given {
+                uid,
+                token: token.to_owned(),
+            });
         }
-        if tokens.is_empty() { Err(PlanError::NoTokens) } else { Ok(Who::Tokens(tokens)) }
+        if tokens.is_empty() {
+            Err(PlanError::NoTokens)
+        } else {
+            Ok(Who::Tokens(tokens))
+        }
     }
 }
 
@@ -115,13 +125,23 @@ impl Plan {
         if path.contains(char::is_whitespace) {
             return Err(bad());
         }
-        let with_port = if host.rsplit_once(':').is_some_and(|(_, p)| p.parse::<u16>().is_ok()) {
+        let with_port = if host
+            .rsplit_once(':')
+            .is_some_and(|(_, p)| p.parse::<u16>().is_ok())
+        {
             host.to_owned()
         } else {
             format!("{host}:80")
         };
-        let address = |source| PlanError::Address { host: host.to_owned(), source };
-        let target = with_port.to_socket_addrs().map_err(address)?.next().ok_or_else(bad)?;
+        let address = |source| PlanError::Address {
+            host: host.to_owned(),
+            source,
+        };
+        let target = with_port
+            .to_socket_addrs()
+            .map_err(address)?
+            .next()
+            .ok_or_else(bad)?;
         if prefix.len() > 22 || !(prefix.is_empty() || is_id(prefix)) {
             return Err(PlanError::Prefix);
         }
@@ -201,7 +221,9 @@ fn loopback_sources(target: SocketAddr, clients: usize) -> Vec<IpAddr> {
     }
     let first = u32::from(Ipv4Addr::LOCALHOST);
     let count = clients.div_ceil(per_address.max(1)) as u32;
-    (first..first + count).map(|bits| IpAddr::V4(Ipv4Addr::from(bits))).collect()
+    (first..first + count)
+        .map(|bits| IpAddr::V4(Ipv4Addr::from(bits)))
+        .collect()
 }
 
 /// Local ports that the kernel hands out.
@@ -225,7 +247,10 @@ mod tests {
         let plan = Plan::new("ws://127.0.0.1:8888/websocket?a=b", who, "load-", 10).unwrap();
         let (mut uid, mut request) = (String::new(), String::new());
         plan.write_uid(7, &mut uid);
-        assert_eq!((uid.len(), &uid[..5], &uid[24..]), (UID_CHARS, "load-", "00000007"));
+        assert_eq!(
+            (uid.len(), &uid[..5], &uid[24..]),
+            (UID_CHARS, "load-", "00000007")
+        );
         plan.write_upgrade(7, &mut request);
         assert!(request.starts_with("GET /websocket?a=b&token="));
         let token = request.split(['=', ' ']).nth(3).unwrap();

@@ -23,7 +23,8 @@ pub struct Tally {
 pub struct Waves {
     first: u32,
     tallies: Vec<Tally>,
-    /// Deliveries that have neither come nor become impossible.
+    /// Deliveries that have neither come nor become impossible. A client that registers only
+    /// now may hear more than was asked for, so it is never taken below zero.
     outstanding: u64,
     listeners: u64,
 }
@@ -39,7 +40,12 @@ pub enum Hearing {
 impl Waves {
     pub fn new(first: u32, count: u32, listeners: u64) -> Waves {
         let tallies = vec![Tally::default(); count as usize];
-        Waves { first, tallies, outstanding: u64::from(count) * listeners, listeners }
+        Waves {
+            first,
+            tallies,
+            outstanding: u64::from(count) * listeners,
+            listeners,
+        }
     }
 
     /// `heard_last` is the number of the last broadcast that this client heard.
@@ -53,7 +59,8 @@ impl Waves {
         }
         // Those that were skipped are missing for good: the order is kept or it is a fault.
         let next = self.first.max(*heard_last + 1);
-        self.outstanding -= u64::from(wave - next) + 1;
+        let settled = u64::from(wave - next) + 1;
+        self.outstanding = self.outstanding.saturating_sub(settled);
         *heard_last = wave;
         tally.delivered += 1;
         tally.first.get_or_insert(now);
@@ -65,7 +72,8 @@ impl Waves {
     pub fn lose(&mut self, heard_last: u32) {
         let end = self.first + self.tallies.len() as u32;
         let next = self.first.max(heard_last + 1);
-        self.outstanding -= u64::from(end.saturating_sub(next));
+        let lost = u64::from(end.saturating_sub(next));
+        self.outstanding = self.outstanding.saturating_sub(lost);
     }
 
     pub fn is_complete(&self) -> bool {
@@ -115,7 +123,10 @@ impl Shared {
 
     /// True the first time.
     fn see(&self, number: u32) -> Option<bool> {
-        let word = self.seen.get(number as usize / 64).filter(|_| number < self.messages)?;
+        let word = self
+            .seen
+            .get(number as usize / 64)
+            .filter(|_| number < self.messages)?;
         let bit = 1 << (number % 64);
         Some(word.fetch_or(bit, Relaxed) & bit == 0)
     }
@@ -142,7 +153,12 @@ pub struct Volley {
 impl Volley {
     /// Latencies are recorded in nanoseconds up to a minute, to three digits.
     pub fn new(shared: Arc<Shared>, in_flight: u32) -> Volley {
-        Volley { shared, due: in_flight, latency: latencies(), received: 0 }
+        Volley {
+            shared,
+            due: in_flight,
+            latency: latencies(),
+            received: 0,
+        }
     }
 
     pub fn hear(&mut self, direct: Direct, now: Instant) -> Hearing {
@@ -151,7 +167,8 @@ impl Volley {
             Some(false) => Hearing::Repeated,
             Some(true) => {
                 let took = now.duration_since(self.shared.began).as_nanos() as u64;
-                self.latency.saturating_record(took.saturating_sub(direct.sent_nanos));
+                self.latency
+                    .saturating_record(took.saturating_sub(direct.sent_nanos));
                 self.received += 1;
                 self.replace_one();
                 Hearing::New
@@ -191,7 +208,14 @@ mod tests {
         assert!(!waves.is_complete());
         waves.lose(two);
         assert!(waves.is_complete());
-        assert_eq!(waves.into_tallies().iter().map(|t| t.delivered).collect::<Vec<_>>(), [2, 1, 1]);
+        assert_eq!(
+            waves
+                .into_tallies()
+                .iter()
+                .map(|t| t.delivered)
+                .collect::<Vec<_>>(),
+            [2, 1, 1]
+        );
     }
 
     #[test]
@@ -213,11 +237,24 @@ mod tests {
         let mut volley = Volley::new(shared.clone(), 1);
         let first = shared.issue().unwrap();
         volley.due -= 1;
-        let direct = Direct { number: first, sent_nanos: 0, receiver: 0 };
+        let direct = Direct {
+            number: first,
+            sent_nanos: 0,
+            receiver: 0,
+        };
         assert_eq!(volley.hear(direct, Instant::now()), Hearing::New);
         assert_eq!(volley.hear(direct, Instant::now()), Hearing::Repeated);
         assert_eq!(volley.due, 1);
-        assert_eq!(volley.hear(Direct { number: 2, ..direct }, Instant::now()), Hearing::Stray);
+        assert_eq!(
+            volley.hear(
+                Direct {
+                    number: 2,
+                    ..direct
+                },
+                Instant::now()
+            ),
+            Hearing::Stray
+        );
         assert!(shared.issue().is_some() && shared.issue().is_none());
         volley.lose_one();
         assert!(shared.is_complete());

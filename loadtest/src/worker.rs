@@ -35,7 +35,11 @@ pub enum Command {
     /// Waits for broadcasts; answered at once with [`Report::Ready`].
     Hear { task: u32, first: u32, count: u32 },
     /// Takes part in a volley; done when the whole volley is.
-    Talk { task: u32, shared: Arc<Shared>, in_flight: u32 },
+    Talk {
+        task: u32,
+        shared: Arc<Shared>,
+        in_flight: u32,
+    },
     /// Ends the task, whether done or not; answered with [`Report::Part`].
     Collect,
     /// Resets all connections and ends.
@@ -112,7 +116,8 @@ impl Worker {
             sys::grow_file_table(share.len() as u64 + 16);
         }
         let poll = Poll::new()?;
-        poll.registry().register(&mut SourceFd(&bell.as_raw_fd()), BELL, Interest::READABLE)?;
+        poll.registry()
+            .register(&mut SourceFd(&bell.as_raw_fd()), BELL, Interest::READABLE)?;
         Ok(Worker {
             poll,
             bell,
@@ -133,7 +138,10 @@ impl Worker {
     fn work(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         while !self.is_leaving {
-            match self.poll.poll(&mut events, self.opening.patience(Instant::now())) {
+            match self
+                .poll
+                .poll(&mut events, self.opening.patience(Instant::now()))
+            {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
@@ -165,7 +173,11 @@ impl Worker {
                     self.desk.waves = Some(Waves::new(first, count, self.desk.counts.open));
                     self.report(Report::Ready);
                 }
-                Command::Talk { task, shared, in_flight } => {
+                Command::Talk {
+                    task,
+                    shared,
+                    in_flight,
+                } => {
                     self.task = Some(task);
                     self.desk.volley = Some(Volley::new(shared, in_flight));
                 }
@@ -188,7 +200,11 @@ impl Worker {
             limit: self.opening.limit,
             listeners: waves.as_ref().map_or(0, Waves::listeners),
             tallies: waves.map(Waves::into_tallies).unwrap_or_default(),
-            talk: self.desk.volley.take().map(|volley| (volley.received, volley.latency)),
+            talk: self
+                .desk
+                .volley
+                .take()
+                .map(|volley| (volley.received, volley.latency)),
         };
         self.report(Report::Part(Box::new(part)));
     }
@@ -222,13 +238,21 @@ impl Worker {
                         self.opening.stop(limit, index);
                         return;
                     }
-                    self.seats.push(Seat { stream: None, client: Client::new() });
+                    self.desk.counts.attempted += 1;
+                    self.seats.push(Seat {
+                        stream: None,
+                        client: Client::new(),
+                    });
                     continue;
                 }
             };
             self.desk.counts.attempted += 1;
-            self.seats.push(Seat { stream: Some(stream), client: Client::new() });
-            self.opening.began(index, now + self.plan.handshake_patience);
+            self.seats.push(Seat {
+                stream: Some(stream),
+                client: Client::new(),
+            });
+            self.opening
+                .began(index, now + self.plan.handshake_patience);
         }
     }
 
@@ -247,7 +271,9 @@ impl Worker {
 
     fn serve(&mut self, event: &Event) {
         let place = event.token().0;
-        let Some(seat) = self.seats.get_mut(place) else { return };
+        let Some(seat) = self.seats.get_mut(place) else {
+            return;
+        };
         if seat.stream.is_none() {
             return;
         }
@@ -260,7 +286,13 @@ impl Worker {
         };
         let served = served.and_then(|()| {
             if event.is_readable() {
-                hear(seat, index, event.is_read_closed(), &mut self.buffer, &mut self.desk)
+                hear(
+                    seat,
+                    index,
+                    event.is_read_closed(),
+                    &mut self.buffer,
+                    &mut self.desk,
+                )
             } else {
                 Ok(())
             }
@@ -309,7 +341,11 @@ impl Worker {
             message::write_direct(
                 &mut self.desk.text,
                 &uid,
-                Direct { number, sent_nanos, receiver },
+                Direct {
+                    number,
+                    sent_nanos,
+                    receiver,
+                },
             );
             self.desk.send_text();
             if let Err(End(failure)) = flush(&self.seats[place].stream, &mut self.desk.out) {
@@ -339,7 +375,9 @@ impl Worker {
 struct End(Option<Failure>);
 
 fn dialed(seat: &mut Seat, index: u32, desk: &mut Desk) -> Result<(), End> {
-    let Some(stream) = &seat.stream else { return Ok(()) };
+    let Some(stream) = &seat.stream else {
+        return Ok(());
+    };
     match stream.take_error() {
         Ok(None) => {}
         Ok(Some(error)) | Err(error) => return Err(End(Some(Failure::from(&error)))),
@@ -361,7 +399,9 @@ fn hear(
     desk: &mut Desk,
 ) -> Result<(), End> {
     loop {
-        let Some(stream) = &mut seat.stream else { return Ok(()) };
+        let Some(stream) = &mut seat.stream else {
+            return Ok(());
+        };
         match stream.read(buffer) {
             Ok(0) => return Err(End(None)),
             Ok(length) => {
@@ -380,7 +420,9 @@ fn hear(
 }
 
 fn flush(stream: &Option<TcpStream>, out: &mut Vec<u8>) -> Result<(), End> {
-    let Some(mut stream) = stream.as_ref() else { return Ok(()) };
+    let Some(mut stream) = stream.as_ref() else {
+        return Ok(());
+    };
     if out.is_empty() {
         return Ok(());
     }

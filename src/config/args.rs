@@ -96,7 +96,12 @@ pub struct TokenArgs {
     #[arg(long, value_name = "ID")]
     pub user: String,
     /// The user's display name, at most 64 bytes [default: the id]
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub name: String,
     /// How long the token is good, in seconds
     #[arg(long, value_name = "N", default_value_t = 30 * 24 * 3600)]
@@ -159,8 +164,12 @@ mod tests {
 
     #[test]
     fn serve_is_the_default_and_may_be_said() {
-        assert_eq!(parse("throng --listen a:1").unwrap().serve.given()[0].1, "a:1");
-        let Some(Command::Serve(args)) = parse("throng serve --listen a:1 --check").unwrap().command
+        assert_eq!(
+            parse("throng --listen a:1").unwrap().serve.given()[0].1,
+            "a:1"
+        );
+        let Some(Command::Serve(args)) =
+            parse("throng serve --listen a:1 --check").unwrap().command
         else {
             panic!("not serve");
         };
@@ -170,7 +179,10 @@ mod tests {
 
     #[test]
     fn of_a_repeated_flag_the_last_wins_and_permissions_add_up() {
-        for line in ["throng --listen a --listen b", "throng serve --listen a --listen b"] {
+        for line in [
+            "throng --listen a --listen b",
+            "throng serve --listen a --listen b",
+        ] {
             let cli = parse(line).unwrap();
             let args = match cli.command {
                 Some(Command::Serve(args)) => args,
@@ -179,17 +191,32 @@ mod tests {
             assert_eq!(args.given()[0].1, "b");
         }
         let cli = parse("throng token --user a --user b --perm x --perm y").unwrap();
-        let Some(Command::Token(args)) = cli.command else { panic!("not token") };
-        assert_eq!((args.user.as_str(), args.perms), ("b", vec!["x".to_owned(), "y".to_owned()]));
+        let Some(Command::Token(args)) = cli.command else {
+            panic!("not token")
+        };
+        assert_eq!(
+            (args.user.as_str(), args.perms),
+            ("b", vec!["x".to_owned(), "y".to_owned()])
+        );
         assert_eq!(args.ttl_secs, 2_592_000);
     }
 
     #[test]
     fn argument_errors_have_status_2_and_help_0() {
-        for bad in ["throng --nope", "throng token", "throng token --user a --ttl-secs x", "throng x"] {
+        for bad in [
+            "throng --nope",
+            "throng token",
+            "throng token --user a --ttl-secs x",
+            "throng x",
+        ] {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
         }
-        for good in ["throng --help", "throng --version", "throng serve --help", "throng help"] {
+        for good in [
+            "throng --help",
+            "throng --version",
+            "throng serve --help",
+            "throng help",
+        ] {
             assert_eq!(parse(good).unwrap_err().exit_code(), 0, "{good}");
         }
     }

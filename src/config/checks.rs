@@ -41,8 +41,17 @@ pub fn prove_token(layers: Layers) -> Result<TokenConfig, ConfigErrors> {
     let mut config = Config::default();
     prover.data_dir(&mut config);
     prover.auth(&mut config);
-    let Config { auth, token_secret, data_dir, .. } = config;
-    prover.end(TokenConfig { auth, token_secret, data_dir })
+    let Config {
+        auth,
+        token_secret,
+        data_dir,
+        ..
+    } = config;
+    prover.end(TokenConfig {
+        auth,
+        token_secret,
+        data_dir,
+    })
 }
 
 struct Prover {
@@ -52,7 +61,11 @@ struct Prover {
 impl Prover {
     fn end<T>(self, value: T) -> Result<T, ConfigErrors> {
         let problems = self.layers.problems;
-        if problems.is_empty() { Ok(value) } else { Err(ConfigErrors(problems)) }
+        if problems.is_empty() {
+            Ok(value)
+        } else {
+            Err(ConfigErrors(problems))
+        }
     }
 
     fn problem(&mut self, key: &str, sentence: impl std::fmt::Display) {
@@ -61,18 +74,33 @@ impl Prover {
     }
 
     /// The named one of a few choices.
-    fn choice<T: Copy>(&mut self, key: &str, text: Option<String>, choices: &[(&str, T)], to: &mut T) {
+    fn choice<T: Copy>(
+        &mut self,
+        key: &str,
+        text: Option<String>,
+        choices: &[(&str, T)],
+        to: &mut T,
+    ) {
         let Some(text) = text else { return };
         match choices.iter().find(|(name, _)| *name == text) {
             Some((_, value)) => *to = *value,
             None => {
                 let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-                self.problem(key, format!("= {text:?} is not one of: {}", names.join(", ")));
+                self.problem(
+                    key,
+                    format!("= {text:?} is not one of: {}", names.join(", ")),
+                );
             }
         }
     }
 
-    fn in_range<T>(&mut self, key: &str, value: Option<T>, range: RangeInclusive<T>, or: &str) -> Option<T>
+    fn in_range<T>(
+        &mut self,
+        key: &str,
+        value: Option<T>,
+        range: RangeInclusive<T>,
+        or: &str,
+    ) -> Option<T>
     where
         T: PartialOrd + std::fmt::Display,
     {
@@ -81,7 +109,10 @@ impl Prover {
             return Some(value);
         }
         let (low, high) = (range.start(), range.end());
-        self.problem(key, format!("= {value} is not within {low} to {high}: {or}"));
+        self.problem(
+            key,
+            format!("= {value} is not within {low} to {high}: {or}"),
+        );
         None
     }
 
@@ -104,12 +135,25 @@ impl Prover {
         config.advertise = text.filter(|text| {
             let is_good = is_host_and_port(text);
             if !is_good {
-                self.problem("advertise", format!("= {text:?} is not HOST or HOST:PORT: others could not find this node"));
+                self.problem(
+                    "advertise",
+                    format!("= {text:?} is not HOST or HOST:PORT: others could not find this node"),
+                );
             }
             is_good
         });
-        self.secs("drain_secs", self.layers.file.drain_secs, 0, &mut config.drain_secs);
-        self.secs("watchdog_secs", self.layers.file.watchdog_secs, 0, &mut config.watchdog_secs);
+        self.secs(
+            "drain_secs",
+            self.layers.file.drain_secs,
+            0,
+            &mut config.drain_secs,
+        );
+        self.secs(
+            "watchdog_secs",
+            self.layers.file.watchdog_secs,
+            0,
+            &mut config.watchdog_secs,
+        );
         let levels = [
             ("error", tracing::Level::ERROR),
             ("warn", tracing::Level::WARN),
@@ -125,9 +169,14 @@ impl Prover {
     }
 
     fn data_dir(&mut self, config: &mut Config) {
-        let Some(dir) = self.layers.file.data_dir.take() else { return };
+        let Some(dir) = self.layers.file.data_dir.take() else {
+            return;
+        };
         if dir.is_empty() {
-            return self.problem("data_dir", "is empty: name a directory, or leave it out for ./throng-data");
+            return self.problem(
+                "data_dir",
+                "is empty: name a directory, or leave it out for ./throng-data",
+            );
         }
         config.data_dir = self.path_of("data_dir", &dir);
     }
@@ -157,7 +206,10 @@ impl Prover {
             config.allowed_origins.push(origin);
         }
         let text = self.layers.file.overflow.take();
-        let choices = [("farewell", Overflow::Farewell), ("refuse", Overflow::Refuse)];
+        let choices = [
+            ("farewell", Overflow::Farewell),
+            ("refuse", Overflow::Refuse),
+        ];
         self.choice("overflow", text, &choices, &mut config.overflow);
         if let Some(url) = self.layers.file.public_url.take() {
             if let Err(sentence) = check_public_url(&url) {
@@ -165,7 +217,8 @@ impl Prover {
             }
             config.public_url = Some(url);
         }
-        let why = "newcomers would be refused while a reactor is busy, or the kernel refuses the number";
+        let why =
+            "newcomers would be refused while a reactor is busy, or the kernel refuses the number";
         let backlog = self.layers.file.backlog;
         if let Some(n) = self.in_range("backlog", backlog, 1..=i32::MAX as u32, why) {
             config.backlog = n;
@@ -196,7 +249,10 @@ impl Prover {
             if length < API_KEY_CHARS_MIN {
                 self.problem("api_key", format!("has {length} characters and could be guessed: {API_KEY_CHARS_MIN} or more are needed, as from `openssl rand -hex 32`"));
             } else if !key.bytes().all(|b| b.is_ascii_graphic()) {
-                self.problem("api_key", "holds characters that an HTTP header cannot carry: use letters and digits");
+                self.problem(
+                    "api_key",
+                    "holds characters that an HTTP header cannot carry: use letters and digits",
+                );
             }
             config.api_key = Some(key.to_owned());
         } else if !config.api.ip().is_loopback() && !self.was_set("api_key_file") {
@@ -237,14 +293,39 @@ impl Prover {
 
     fn limits(&mut self, config: &mut Config) {
         let limits = &mut config.limits;
-        self.layers.file.limits.take().unwrap_or_default().apply(limits);
-        self.secs("auth_timeout_secs", self.layers.file.auth_timeout_secs, 1, &mut limits.auth_timeout_secs);
-        self.secs("ping_secs", self.layers.file.ping_secs, 0, &mut limits.ping_secs);
-        self.secs("idle_secs", self.layers.file.idle_secs, 0, &mut limits.idle_secs);
+        self.layers
+            .file
+            .limits
+            .take()
+            .unwrap_or_default()
+            .apply(limits);
+        self.secs(
+            "auth_timeout_secs",
+            self.layers.file.auth_timeout_secs,
+            1,
+            &mut limits.auth_timeout_secs,
+        );
+        self.secs(
+            "ping_secs",
+            self.layers.file.ping_secs,
+            0,
+            &mut limits.ping_secs,
+        );
+        self.secs(
+            "idle_secs",
+            self.layers.file.idle_secs,
+            0,
+            &mut limits.idle_secs,
+        );
         let (ping, idle) = (limits.ping_secs, limits.idle_secs);
         if ping >= idle && ping != 0 && idle != 0 {
             let idle_name = self.layers.name("idle_secs");
-            self.problem("ping_secs", format!("= {ping} must be below {idle_name} = {idle}, or every quiet client is dropped"));
+            self.problem(
+                "ping_secs",
+                format!(
+                    "= {ping} must be below {idle_name} = {idle}, or every quiet client is dropped"
+                ),
+            );
         }
         self.bounds(limits);
         self.order(limits);
@@ -252,7 +333,11 @@ impl Prover {
 
     /// A time in seconds: `least` to a week.
     fn secs(&mut self, key: &str, value: Option<u32>, least: u32, to: &mut u32) {
-        let why = if least == 0 { "these are seconds, 0 turns it off" } else { "these are seconds" };
+        let why = if least == 0 {
+            "these are seconds, 0 turns it off"
+        } else {
+            "these are seconds"
+        };
         if let Some(value) = self.in_range(key, value, least..=SECS_MAX, why) {
             *to = value;
         }
@@ -262,13 +347,33 @@ impl Prover {
         let no_one = "at 0 nobody could connect or speak, and far beyond the default one client could hold the node";
         let mib = 1 << 20;
         for (key, value, range) in [
-            ("request_line_bytes_max", limits.request_line_bytes_max, 64..=mib),
+            (
+                "request_line_bytes_max",
+                limits.request_line_bytes_max,
+                64..=mib,
+            ),
             ("header_bytes_max", limits.header_bytes_max, 256..=mib),
             ("headers_max", limits.headers_max, 8..=1024),
-            ("preauth_frame_bytes_max", limits.preauth_frame_bytes_max, 1..=MESSAGE_BYTES_MAX),
-            ("preauth_bytes_max", limits.preauth_bytes_max, 1..=MESSAGE_BYTES_MAX),
-            ("message_bytes_max", limits.message_bytes_max, 1..=MESSAGE_BYTES_MAX),
-            ("fragments_max", limits.fragments_max as usize, 1..=u32::MAX as usize),
+            (
+                "preauth_frame_bytes_max",
+                limits.preauth_frame_bytes_max,
+                1..=MESSAGE_BYTES_MAX,
+            ),
+            (
+                "preauth_bytes_max",
+                limits.preauth_bytes_max,
+                1..=MESSAGE_BYTES_MAX,
+            ),
+            (
+                "message_bytes_max",
+                limits.message_bytes_max,
+                1..=MESSAGE_BYTES_MAX,
+            ),
+            (
+                "fragments_max",
+                limits.fragments_max as usize,
+                1..=u32::MAX as usize,
+            ),
             ("strikes_max", usize::from(limits.strikes_max), 1..=255),
             ("json_depth_max", limits.json_depth_max, 1..=JSON_DEPTH_MAX),
             ("queue_soft_bytes", limits.queue_soft_bytes, 1..=1 << 30),
@@ -288,21 +393,49 @@ impl Prover {
 
     fn order(&mut self, limits: &Limits) {
         for (lower, low, upper, high, or) in [
-            ("queue_soft_bytes", limits.queue_soft_bytes, "queue_hard_bytes", limits.queue_hard_bytes, "a slow reader would be closed before we stop reading from it"),
-            ("preauth_frame_bytes_max", limits.preauth_frame_bytes_max, "preauth_bytes_max", limits.preauth_bytes_max, "one allowed frame would already be too much"),
-            ("preauth_bytes_max", limits.preauth_bytes_max, "message_bytes_max", limits.message_bytes_max, "strangers could send more than friends"),
-            ("message_bytes_max", limits.message_bytes_max, "queue_hard_bytes", limits.queue_hard_bytes, "the largest message would close every receiver that is not instantly reading"),
+            (
+                "queue_soft_bytes",
+                limits.queue_soft_bytes,
+                "queue_hard_bytes",
+                limits.queue_hard_bytes,
+                "a slow reader would be closed before we stop reading from it",
+            ),
+            (
+                "preauth_frame_bytes_max",
+                limits.preauth_frame_bytes_max,
+                "preauth_bytes_max",
+                limits.preauth_bytes_max,
+                "one allowed frame would already be too much",
+            ),
+            (
+                "preauth_bytes_max",
+                limits.preauth_bytes_max,
+                "message_bytes_max",
+                limits.message_bytes_max,
+                "strangers could send more than friends",
+            ),
+            (
+                "message_bytes_max",
+                limits.message_bytes_max,
+                "queue_hard_bytes",
+                limits.queue_hard_bytes,
+                "the largest message would close every receiver that is not instantly reading",
+            ),
         ] {
             if low > high {
                 let upper = self.layers.name(&format!("limits.{upper}"));
-                self.problem(&format!("limits.{lower}"), format!("= {low} must not be above {upper} = {high}, or {or}"));
+                self.problem(
+                    &format!("limits.{lower}"),
+                    format!("= {low} must not be above {upper} = {high}, or {or}"),
+                );
             }
         }
     }
 
     fn addresses(&mut self, config: &Config) {
         let (listen, api) = (config.listen, config.api);
-        let overlap = listen.ip() == api.ip() || listen.ip().is_unspecified() || api.ip().is_unspecified();
+        let overlap =
+            listen.ip() == api.ip() || listen.ip().is_unspecified() || api.ip().is_unspecified();
         if listen.port() == api.port() && listen.port() != 0 && overlap {
             let listen_name = self.layers.name("listen");
             self.problem("api", format!("= {api} and {listen_name} = {listen} would take the same port: give one of them another"));
@@ -311,10 +444,17 @@ impl Prover {
 
     fn address(&mut self, key: &str) -> Option<SocketAddr> {
         let file = &mut self.layers.file;
-        let text = if key == "api" { file.api.take() } else { file.listen.take() }?;
+        let text = if key == "api" {
+            file.api.take()
+        } else {
+            file.listen.take()
+        }?;
         let address = text.parse().ok();
         if address.is_none() {
-            self.problem(key, format!("= {text:?} is not ADDR:PORT, as in 127.0.0.1:8084 or [::1]:8084"));
+            self.problem(
+                key,
+                format!("= {text:?} is not ADDR:PORT, as in 127.0.0.1:8084 or [::1]:8084"),
+            );
         }
         address
     }
@@ -335,7 +475,10 @@ impl Prover {
             (text, None) => return text,
             (Some(text), Some(_)) if text_from > path_from => return Some(text),
             (Some(_), Some(_)) if text_from == path_from => {
-                self.problem(key, format!("and {} are both set: keep one", self.layers.name(file_key)));
+                self.problem(
+                    key,
+                    format!("and {} are both set: keep one", self.layers.name(file_key)),
+                );
                 return None;
             }
             (_, Some(path)) => path,
@@ -364,13 +507,19 @@ fn unbuilt(value: &str, instead: &str) -> String {
 }
 
 fn check_public_url(url: &str) -> Result<(), String> {
-    let host = url.strip_prefix("ws://").or_else(|| url.strip_prefix("wss://"));
+    let host = url
+        .strip_prefix("ws://")
+        .or_else(|| url.strip_prefix("wss://"));
     if host.is_none_or(|host| host.is_empty() || host.starts_with('/')) {
-        return Err("does not name a host behind ws:// or wss://: clients could not follow it".to_owned());
+        return Err(
+            "does not name a host behind ws:// or wss://: clients could not follow it".to_owned(),
+        );
     }
     if url.len() > PUBLIC_URL_BYTES_MAX {
         let bytes = url.len();
-        return Err(format!("has {bytes} bytes: more than {PUBLIC_URL_BYTES_MAX} do not fit into a close reason with the rest"));
+        return Err(format!(
+            "has {bytes} bytes: more than {PUBLIC_URL_BYTES_MAX} do not fit into a close reason with the rest"
+        ));
     }
     if !url.bytes().all(|b| b.is_ascii_graphic()) || url.contains(['"', '\\', '#']) {
         return Err("holds characters that a WebSocket URL cannot have".to_owned());
@@ -385,9 +534,13 @@ fn is_host_and_port(text: &str) -> bool {
                 && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
         });
     }
-    let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+    let (host, port) = text
+        .split_once(':')
+        .map_or((text, None), |(host, port)| (host, Some(port)));
     (1..=253).contains(&host.len())
-        && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-')
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-')
         && port.is_none_or(is_port)
 }
 

@@ -90,7 +90,9 @@ impl Layers {
             Ok(text) => text,
             Err(error) => {
                 let path = path.display();
-                return self.problems.push(format!("cannot read the configuration {path}: {error}"));
+                return self
+                    .problems
+                    .push(format!("cannot read the configuration {path}: {error}"));
             }
         };
         self.folder = path.parent().unwrap_or(Path::new("")).to_owned();
@@ -105,7 +107,9 @@ impl Layers {
                 let before = error.span().map_or("", |span| &text[..span.start]);
                 let line = before.matches('\n').count() + 1;
                 let message = error.message();
-                return self.problems.push(format!("{path}, line {line}: not TOML: {message}"));
+                return self
+                    .problems
+                    .push(format!("{path}, line {line}: not TOML: {message}"));
             }
         };
         for (key, value) in table {
@@ -121,7 +125,9 @@ impl Layers {
     }
 
     fn read_variable(&mut self, name: &str, text: &str) {
-        let Some(key) = name.strip_prefix(PREFIX) else { return };
+        let Some(key) = name.strip_prefix(PREFIX) else {
+            return;
+        };
         let key = key.to_lowercase();
         let (table, key) = match key.split_once("__") {
             Some((table, key)) => (Some(table.to_owned()), key),
@@ -139,8 +145,18 @@ impl Layers {
     }
 
     fn add(&mut self, entry: Entry) {
-        let Entry { layer, table, key, candidates } = entry;
-        let full = table.iter().chain([&key]).map(String::as_str).collect::<Vec<_>>().join(".");
+        let Entry {
+            layer,
+            table,
+            key,
+            candidates,
+        } = entry;
+        let full = table
+            .iter()
+            .chain([&key])
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(".");
         let name = spelled(layer, &full);
         let Some(type_name) = type_of(table.as_deref(), &key) else {
             return self.problems.push(unknown(&name, table.as_deref(), &key));
@@ -149,14 +165,21 @@ impl Layers {
             Some(value) if !SECRETS.contains(&key.as_str()) => format!(" = {value}"),
             _ => String::new(),
         };
-        let fits = |value: &Value| nest(table.as_deref(), &key, value).try_into::<File>().is_ok();
+        let fits = |value: &Value| {
+            nest(table.as_deref(), &key, value)
+                .try_into::<File>()
+                .is_ok()
+        };
         let Some(value) = candidates.into_iter().find(fits) else {
             let wanted = wanted(type_name);
             return self.problems.push(format!("{name}{shown} is not {wanted}"));
         };
         match &table {
             Some(table) => {
-                let inner = self.merged.entry(table.clone()).or_insert(Value::Table(Table::new()));
+                let inner = self
+                    .merged
+                    .entry(table.clone())
+                    .or_insert(Value::Table(Table::new()));
                 if let Value::Table(inner) = inner {
                     inner.insert(key, value);
                 }
@@ -171,7 +194,12 @@ impl Layers {
 
 impl Entry {
     fn from_file(table: Option<String>, key: String, value: Value) -> Entry {
-        Entry { layer: Layer::File, table, key, candidates: vec![value] }
+        Entry {
+            layer: Layer::File,
+            table,
+            key,
+            candidates: vec![value],
+        }
     }
 
     /// Text is a text, or else what it would be in a file, or else a list with commas.
@@ -180,9 +208,19 @@ impl Entry {
         if let Ok(mut parsed) = format!("v = {text}").parse::<Table>() {
             candidates.extend(parsed.remove("v"));
         }
-        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-        candidates.push(Value::Array(items.map(|item| Value::String(item.to_owned())).collect()));
-        Entry { layer, table, key: key.to_owned(), candidates }
+        let items = text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty());
+        candidates.push(Value::Array(
+            items.map(|item| Value::String(item.to_owned())).collect(),
+        ));
+        Entry {
+            layer,
+            table,
+            key: key.to_owned(),
+            candidates,
+        }
     }
 }
 
@@ -193,7 +231,9 @@ fn type_of(table: Option<&str>, key: &str) -> Option<&'static str> {
         Some("limits") => LimitKeys::KEYS,
         Some(_) => return None,
     };
-    keys.iter().find(|(name, _)| *name == key).map(|(_, type_name)| *type_name)
+    keys.iter()
+        .find(|(name, _)| *name == key)
+        .map(|(_, type_name)| *type_name)
 }
 
 /// Keys of parts that do not exist yet: refused by name rather than as unknown.

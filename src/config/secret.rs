@@ -19,15 +19,23 @@ pub const SECRET_FILE: &str = "token.secret";
 /// Why there is no secret, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
-    #[error("cannot make the data directory {0}: {1}. Name another with --data-dir, or set THRONG_TOKEN_SECRET")]
+    #[error(
+        "cannot make the data directory {0}: {1}. Name another with --data-dir, or set THRONG_TOKEN_SECRET"
+    )]
     Directory(PathBuf, io::Error),
-    #[error("cannot write {0}: {1}. Make the directory writable for the server's user, or set THRONG_TOKEN_SECRET")]
+    #[error(
+        "cannot write {0}: {1}. Make the directory writable for the server's user, or set THRONG_TOKEN_SECRET"
+    )]
     Write(PathBuf, io::Error),
     #[error("cannot read {0}: {1}. Run as the user that the server runs as")]
     Read(PathBuf, io::Error),
-    #[error("{0} can be read by others than its owner (mode {1:03o}), who could sign tokens: chmod 600 {0}, and replace it if somebody may have")]
+    #[error(
+        "{0} can be read by others than its owner (mode {1:03o}), who could sign tokens: chmod 600 {0}, and replace it if somebody may have"
+    )]
     Open(PathBuf, u32),
-    #[error("{0} holds no good secret: {1}. Remove it and the node makes a new one; all tokens end with it")]
+    #[error(
+        "{0} holds no good secret: {1}. Remove it and the node makes a new one; all tokens end with it"
+    )]
     Bad(PathBuf, SecretError),
     #[error("the system gives no random bytes: {0}")]
     Random(getrandom::Error),
@@ -62,7 +70,12 @@ pub fn load_or_create_secret(data_dir: &Path) -> Result<String, SecretFileError>
 fn write_whole(dir: &Path, path: &Path, secret: &str) -> io::Result<()> {
     let draft = dir.join(format!(".{SECRET_FILE}.{}", std::process::id()));
     let result = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)?;
         writeln!(file, "{secret}")?;
         file.sync_all()?;
         fs::hard_link(&draft, path)?;
@@ -108,10 +121,16 @@ mod tests {
         assert_eq!(load_or_create_secret(&dir).unwrap(), made);
         assert_eq!(made.len(), 43);
         assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
-        let names: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let names: Vec<_> = fs::read_dir(&dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
         assert_eq!(names, [SECRET_FILE], "no draft is left");
         fs::set_permissions(dir.join(SECRET_FILE), fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(load_or_create_secret(&dir), Err(SecretFileError::Open(_, 0o640))));
+        assert!(matches!(
+            load_or_create_secret(&dir),
+            Err(SecretFileError::Open(_, 0o640))
+        ));
         fs::remove_dir_all(dir.parent().unwrap()).unwrap();
     }
 

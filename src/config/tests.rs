@@ -8,12 +8,17 @@ const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 fn flags(line: &str) -> ServeArgs {
     use clap::Parser;
-    Cli::try_parse_from(format!("throng {line}").split_whitespace()).unwrap().serve
+    Cli::try_parse_from(format!("throng {line}").split_whitespace())
+        .unwrap()
+        .serve
 }
 
 fn load(line: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    Config::load(&flags(line), &Environment(environment.iter().map(own).collect()))
+    Config::load(
+        &flags(line),
+        &Environment(environment.iter().map(own).collect()),
+    )
 }
 
 fn from_text(text: &str) -> Result<Config, ConfigErrors> {
@@ -22,7 +27,9 @@ fn from_text(text: &str) -> Result<Config, ConfigErrors> {
 
 /// The only problem of this file.
 fn problem(text: &str) -> String {
-    let Err(ConfigErrors(mut problems)) = from_text(text) else { panic!("{text} is good") };
+    let Err(ConfigErrors(mut problems)) = from_text(text) else {
+        panic!("{text} is good")
+    };
     assert_eq!(problems.len(), 1, "{problems:?}");
     problems.remove(0)
 }
@@ -35,7 +42,10 @@ fn nothing_set_means_the_defaults() {
 #[test]
 fn the_example_file_is_the_defaults_and_names_every_key() {
     let manual = include_str!("../../throng.toml");
-    assert!(from_text(manual).unwrap() == Config::default(), "as it is, it equals no file");
+    assert!(
+        from_text(manual).unwrap() == Config::default(),
+        "as it is, it equals no file"
+    );
     let defaults: Vec<&str> = manual
         .lines()
         .filter_map(|line| line.strip_prefix('#'))
@@ -43,17 +53,30 @@ fn the_example_file_is_the_defaults_and_names_every_key() {
         .filter(|line| !line.starts_with("e.g. "))
         .collect();
     assert!(from_text(&defaults.join("\n")).unwrap() == Config::default());
-    let examples: Vec<&str> =
-        manual.lines().filter_map(|line| line.strip_prefix("#e.g. ")).collect();
+    let examples: Vec<&str> = manual
+        .lines()
+        .filter_map(|line| line.strip_prefix("#e.g. "))
+        .collect();
     for example in &examples {
         // Secrets' files do not exist here: that they cannot be read shows that the key is known.
-        let problems = from_text(example).err().map(|e| e.0.join("")).unwrap_or_default();
-        assert!(problems.is_empty() || example.contains("_file"), "{example}: {problems}");
+        let problems = from_text(example)
+            .err()
+            .map(|e| e.0.join(""))
+            .unwrap_or_default();
+        assert!(
+            problems.is_empty() || example.contains("_file"),
+            "{example}: {problems}"
+        );
         assert!(!problems.contains("unknown"), "{problems}");
     }
     for (key, _) in File::KEYS.iter().chain(LimitKeys::KEYS) {
-        let sets = |line: &&str| line.starts_with(&format!("{key} = ")) || **line == format!("[{key}]");
-        let count = defaults.iter().chain(&examples).filter(|line| sets(line)).count();
+        let sets =
+            |line: &&str| line.starts_with(&format!("{key} = ")) || **line == format!("[{key}]");
+        let count = defaults
+            .iter()
+            .chain(&examples)
+            .filter(|line| sets(line))
+            .count();
         assert_eq!(count, 1, "throng.toml must explain {key} once");
     }
 }
@@ -63,11 +86,25 @@ fn flags_win_over_environment_over_file() {
     let dir = std::env::temp_dir().join(format!("throng-config-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let file = dir.join("t.toml");
-    std::fs::write(&file, "ping_secs = 10\nidle_secs = 20\ndrain_secs = 30\ndata_dir = \"d\"\n").unwrap();
-    let line = format!("--config {} --drain-secs 32 --drain-secs 33", file.display());
-    let config = load(&line, &[("THRONG_IDLE_SECS", "21"), ("THRONG_DRAIN_SECS", "31")]).unwrap();
+    std::fs::write(
+        &file,
+        "ping_secs = 10\nidle_secs = 20\ndrain_secs = 30\ndata_dir = \"d\"\n",
+    )
+    .unwrap();
+    let line = format!(
+        "--config {} --drain-secs 32 --drain-secs 33",
+        file.display()
+    );
+    let config = load(
+        &line,
+        &[("THRONG_IDLE_SECS", "21"), ("THRONG_DRAIN_SECS", "31")],
+    )
+    .unwrap();
     let limits = &config.limits;
-    assert_eq!((limits.ping_secs, limits.idle_secs, config.drain_secs), (10, 21, 33));
+    assert_eq!(
+        (limits.ping_secs, limits.idle_secs, config.drain_secs),
+        (10, 21, 33)
+    );
     assert_eq!(config.data_dir, dir.join("d"));
     let named = load("", &[("THRONG_CONFIG", &file.display().to_string())]).unwrap();
     assert_eq!(named.drain_secs, 30);
@@ -81,30 +118,54 @@ fn the_environment_speaks_every_type() {
         &[
             ("THRONG_API_KEY", "01234567890123456789012345678901"),
             ("THRONG_LIMITS__MESSAGE_BYTES_MAX", "9000"),
-            ("THRONG_ALLOWED_ORIGINS", "https://a.example, https://b.example"),
+            (
+                "THRONG_ALLOWED_ORIGINS",
+                "https://a.example, https://b.example",
+            ),
             ("THRONG_AUTH", "none"),
             ("THRONG_AUTH_NONE_ANYWHERE", "true"),
             ("THRONG_LISTEN", "0.0.0.0:1"),
         ],
     )
     .unwrap();
-    assert_eq!(config.api_key.as_deref(), Some("01234567890123456789012345678901"));
+    assert_eq!(
+        config.api_key.as_deref(),
+        Some("01234567890123456789012345678901")
+    );
     assert_eq!(config.limits.message_bytes_max, 9000);
-    assert_eq!(config.allowed_origins, ["https://a.example", "https://b.example"]);
+    assert_eq!(
+        config.allowed_origins,
+        ["https://a.example", "https://b.example"]
+    );
 }
 
 #[test]
 fn variables_of_others_are_a_warning() {
-    let config = load("", &[("THRONG_PORT_8888_TCP", "tcp://10.0.0.1"), ("THRONG_LISTE", "x")]).unwrap();
+    let config = load(
+        "",
+        &[
+            ("THRONG_PORT_8888_TCP", "tcp://10.0.0.1"),
+            ("THRONG_LISTE", "x"),
+        ],
+    )
+    .unwrap();
     assert_eq!(config.warnings.len(), 2);
-    assert!(config.warnings[1].starts_with("THRONG_LISTE "), "{:?}", config.warnings);
+    assert!(
+        config.warnings[1].starts_with("THRONG_LISTE "),
+        "{:?}",
+        config.warnings
+    );
 }
 
 #[test]
 fn all_problems_are_reported_at_once() {
     let Err(errors) = load(
         "--listen nowhere --ping-secs 300 --reactors 0 --max-connections many --redis redis://x",
-        &[("THRONG_API_KEY", "short"), ("THRONG_TOKEN_SECRET", "short"), ("THRONG_AUTH", "jwt")],
+        &[
+            ("THRONG_API_KEY", "short"),
+            ("THRONG_TOKEN_SECRET", "short"),
+            ("THRONG_AUTH", "jwt"),
+        ],
     ) else {
         panic!("no problem");
     };
@@ -158,7 +219,10 @@ fn secrets_reach_no_message() {
         format!("api_key = \"{KEY} é\""),
     ] {
         let message = problem(&text);
-        assert!(!message.contains("3141592653") && !message.contains(KEY), "{message}");
+        assert!(
+            !message.contains("3141592653") && !message.contains(KEY),
+            "{message}"
+        );
     }
 }
 
@@ -166,7 +230,10 @@ fn secrets_reach_no_message() {
 fn an_open_api_needs_a_key() {
     assert!(problem("api = \"0.0.0.0:8084\"").contains("without an API key"));
     assert!(from_text(&format!("api = \"0.0.0.0:8084\"\napi_key = \"{KEY}\"")).is_ok());
-    assert!(problem("api = \"0.0.0.0:8084\"\napi_key_file = \"/nowhere/key\"").contains("cannot be read"));
+    assert!(
+        problem("api = \"0.0.0.0:8084\"\napi_key_file = \"/nowhere/key\"")
+            .contains("cannot be read")
+    );
 }
 
 #[test]

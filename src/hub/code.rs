@@ -27,7 +27,12 @@ impl UserCodes {
         bytes[..8].copy_from_slice(&fingerprint.to_be_bytes());
         bytes[8..16].copy_from_slice(&key.bits().to_be_bytes());
         bytes[16..signed].copy_from_slice(&uid.as_bytes()[..signed - 16]);
-        let mac = self.0.clone().chain_update(&bytes[..signed]).finalize().into_bytes();
+        let mac = self
+            .0
+            .clone()
+            .chain_update(&bytes[..signed])
+            .finalize()
+            .into_bytes();
         bytes[signed..signed + MAC_BYTES].copy_from_slice(&mac);
         B64URL.encode_string(&bytes[..signed + MAC_BYTES], out);
     }

@@ -82,14 +82,26 @@ impl Roster {
             }
         }
         let identity = same.unwrap_or(identity);
-        let ordinal = (0..=u16::MAX).find(|n| !taken.contains(n)).unwrap_or(u16::MAX);
-        let entry = Session { identity: identity.clone(), key, since_secs, ordinal, is_online: true };
+        let ordinal = (0..=u16::MAX)
+            .find(|n| !taken.contains(n))
+            .unwrap_or(u16::MAX);
+        let entry = Session {
+            identity: identity.clone(),
+            key,
+            since_secs,
+            ordinal,
+            is_online: true,
+        };
         shard.users += usize::from(!is_known);
         shard.online += 1;
-        let Shard { slots, sessions, .. } = &mut *shard;
+        let Shard {
+            slots, sessions, ..
+        } = &mut *shard;
         let slot = sessions.insert(entry) as u32;
         slots.insert_unique(hash, slot, |&slot| {
-            sessions.get(slot as usize).map_or(0, |s| self.hasher.hash_one(s.identity.uid()))
+            sessions
+                .get(slot as usize)
+                .map_or(0, |s| self.hasher.hash_one(s.identity.uid()))
         });
         Bound { identity, ordinal }
     }
@@ -109,9 +121,13 @@ impl Roster {
     pub fn set_online(&self, uid: &str, key: Key, is_online: bool) {
         let hash = self.hasher.hash_one(uid);
         let mut shard = self.shard(hash);
-        let Some(slot) = shard.slot_of(hash, uid, key) else { return };
+        let Some(slot) = shard.slot_of(hash, uid, key) else {
+            return;
+        };
         let was_there = shard.is_there(hash, uid);
-        let Some(session) = shard.sessions.get_mut(slot as usize) else { return };
+        let Some(session) = shard.sessions.get_mut(slot as usize) else {
+            return;
+        };
         let was_online = std::mem::replace(&mut session.is_online, is_online);
         shard.online = shard.online + usize::from(is_online) - usize::from(was_online);
         let is_there = shard.is_there(hash, uid);
@@ -122,11 +138,16 @@ impl Roster {
     pub fn unbind(&self, uid: &str, key: Key) {
         let hash = self.hasher.hash_one(uid);
         let mut shard = self.shard(hash);
-        let Some(slot) = shard.slot_of(hash, uid, key) else { return };
+        let Some(slot) = shard.slot_of(hash, uid, key) else {
+            return;
+        };
         if let Ok(entry) = shard.slots.find_entry(hash, |&s| s == slot) {
             entry.remove();
         }
-        let was_online = shard.sessions.remove(slot as usize).is_some_and(|s| s.is_online);
+        let was_online = shard
+            .sessions
+            .remove(slot as usize)
+            .is_some_and(|s| s.is_online);
         let is_gone = was_online && !shard.is_there(hash, uid);
         shard.online -= usize::from(was_online);
         shard.users -= usize::from(is_gone);
@@ -136,14 +157,21 @@ impl Roster {
     pub fn find(&self, uid: &str) -> Sessions {
         let hash = self.hasher.hash_one(uid);
         let shard = self.shard(hash);
-        shard.of(hash, uid).filter(|s| s.is_online).map(|s| s.key).collect()
+        shard
+            .of(hash, uid)
+            .filter(|s| s.is_online)
+            .map(|s| s.key)
+            .collect()
     }
 
     /// Users online here, and their sessions.
     pub fn counts(&self) -> (usize, usize) {
-        self.shards.iter().map(unpoisoned).fold((0, 0), |(users, sessions), shard| {
-            (users + shard.users, sessions + shard.online)
-        })
+        self.shards
+            .iter()
+            .map(unpoisoned)
+            .fold((0, 0), |(users, sessions), shard| {
+                (users + shard.users, sessions + shard.online)
+            })
     }
 
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
@@ -227,8 +255,9 @@ mod tests {
     #[test]
     fn sessions_of_one_second_get_different_ordinals() {
         let roster = Roster::default();
-        let ordinals: Vec<u16> =
-            (0..3).map(|i| roster.bind(user("bob"), Key::new(0, i, 0), 10).ordinal).collect();
+        let ordinals: Vec<u16> = (0..3)
+            .map(|i| roster.bind(user("bob"), Key::new(0, i, 0), 10).ordinal)
+            .collect();
         assert_eq!(ordinals, [0, 1, 2]);
         roster.unbind("bob", Key::new(0, 1, 0));
         assert_eq!(roster.bind(user("bob"), Key::new(0, 9, 0), 10).ordinal, 1);
@@ -242,7 +271,10 @@ mod tests {
             roster.bind(user(&format!("user-{i}")), Key::new(0, i, 0), 1);
         }
         for i in 0..20_000 {
-            assert_eq!(roster.find(&format!("user-{i}")).as_slice(), [Key::new(0, i, 0)]);
+            assert_eq!(
+                roster.find(&format!("user-{i}")).as_slice(),
+                [Key::new(0, i, 0)]
+            );
         }
         for i in 0..20_000 {
             roster.unbind(&format!("user-{i}"), Key::new(0, i, 0));

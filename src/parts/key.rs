@@ -10,17 +10,15 @@ pub struct Key(u64);
 impl Key {
     const INDEX_BITS: u32 = 22;
     const REACTOR_BITS: u32 = 10;
-    /// Slots of one reactor; the highest index is left to tokens that name no connection.
-    pub const SLOTS_MAX: usize = (1 << Self::INDEX_BITS) - 1;
+    /// Slots of one reactor; the two highest indices are left to tokens that name no connection.
+    pub const SLOTS_MAX: usize = (1 << Self::INDEX_BITS) - 2;
     /// Reactors of one node.
     pub const REACTORS_MAX: usize = 1 << Self::REACTOR_BITS;
 
     /// `index < SLOTS_MAX`, `reactor < REACTORS_MAX`.
     pub fn new(reactor: usize, index: usize, generation: u32) -> Key {
         debug_assert!(index < Self::SLOTS_MAX && reactor < Self::REACTORS_MAX);
-        Key((u64::from(generation) << 32)
-            | ((reactor as u64) << Self::INDEX_BITS)
-            | index as u64)
+        Key((u64::from(generation) << 32) | ((reactor as u64) << Self::INDEX_BITS) | index as u64)
     }
 
     pub fn from_bits(bits: u64) -> Key {
@@ -46,7 +44,13 @@ impl Key {
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}#{}", self.reactor(), self.index(), self.generation())
+        write!(
+            f,
+            "{}/{}#{}",
+            self.reactor(),
+            self.index(),
+            self.generation()
+        )
     }
 }
 

@@ -95,7 +95,9 @@ impl Outbox {
             if bytes.is_empty() {
                 continue;
             }
-            let Some(slice) = slices.get_mut(filled) else { break };
+            let Some(slice) = slices.get_mut(filled) else {
+                break;
+            };
             *slice = IoSlice::new(bytes);
             filled += 1;
         }
@@ -134,7 +136,9 @@ impl Outbox {
             return;
         }
         let skip = self.sent_of_first;
-        let Some(first) = self.pieces.pop_front() else { return };
+        let Some(first) = self.pieces.pop_front() else {
+            return;
+        };
         let bytes = first.bytes();
         let mut end = 0;
         while end < skip {

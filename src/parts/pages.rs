@@ -17,7 +17,11 @@ pub struct Pages<T> {
 
 impl<T> Default for Pages<T> {
     fn default() -> Pages<T> {
-        Pages { pages: Vec::new(), roomy: Vec::new(), len: 0 }
+        Pages {
+            pages: Vec::new(),
+            roomy: Vec::new(),
+            len: 0,
+        }
     }
 }
 

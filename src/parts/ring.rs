@@ -33,7 +33,10 @@ impl Ring {
     }
 
     pub fn push(&mut self, frame: Arc<[u8]>) {
-        self.frames.push_back(Entry { frame, done: (self.lap + 1, self.cursor) });
+        self.frames.push_back(Entry {
+            frame,
+            done: (self.lap + 1, self.cursor),
+        });
     }
 
     /// The slot to visit next, of `slots` (which never become fewer). None when there is nothing to hand out.
@@ -56,7 +59,9 @@ impl Ring {
     /// Frames that a connection at `position` is due, oldest first.
     pub fn due(&self, position: u32) -> impl ExactSizeIterator<Item = &Arc<[u8]>> {
         let from = position.wrapping_sub(self.first) as usize;
-        self.frames.range(from.min(self.frames.len())..).map(|entry| &entry.frame)
+        self.frames
+            .range(from.min(self.frames.len())..)
+            .map(|entry| &entry.frame)
     }
 
     /// Drops what everybody has, and returns its bytes.
@@ -104,7 +109,11 @@ mod tests {
             }
         }
         assert!(got.iter().all(|frames| frames == &[1, 2, 3]), "{got:?}");
-        assert_eq!(visits, SLOTS + 6, "one lap from the arrival of the last frame");
+        assert_eq!(
+            visits,
+            SLOTS + 6,
+            "one lap from the arrival of the last frame"
+        );
         assert!(ring.is_empty());
     }
 

@@ -14,7 +14,11 @@ pub struct Slots<T> {
 
 impl<T> Slots<T> {
     pub fn new(reactor: usize) -> Slots<T> {
-        Slots { reactor, values: Pages::default(), generations: Vec::new() }
+        Slots {
+            reactor,
+            values: Pages::default(),
+            generations: Vec::new(),
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -43,11 +47,19 @@ impl<T> Slots<T> {
     }
 
     pub fn get(&self, key: Key) -> Option<&T> {
-        if self.is_current(key) { self.values.get(key.index()) } else { None }
+        if self.is_current(key) {
+            self.values.get(key.index())
+        } else {
+            None
+        }
     }
 
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        if self.is_current(key) { self.values.get_mut(key.index()) } else { None }
+        if self.is_current(key) {
+            self.values.get_mut(key.index())
+        } else {
+            None
+        }
     }
 
     /// Whoever is in the slot `index` now.
@@ -90,6 +102,9 @@ mod tests {
         assert_eq!((slots.get(old), slots.get(new)), (None, Some(&"new")));
         assert_eq!(slots.remove(old), None);
         assert_eq!(slots.get(Key::new(2, new.index(), new.generation())), None);
-        assert_eq!(slots.at(new.index()).map(|(key, v)| (key, *v)), Some((new, "new")));
+        assert_eq!(
+            slots.at(new.index()).map(|(key, v)| (key, *v)),
+            Some((new, "new"))
+        );
     }
 }

@@ -13,8 +13,9 @@ impl Tick {
     /// Later than any deadline that is ever armed.
     pub const NEVER: Tick = Tick(u32::MAX);
 
+    /// No less than so many seconds later: a tick more, since this one began before now.
     pub fn plus_secs(self, secs: u32) -> Tick {
-        self.plus_ticks(secs.saturating_mul(TICKS_PER_SEC))
+        self.plus_ticks(secs.saturating_mul(TICKS_PER_SEC).saturating_add(1))
     }
 
     pub fn plus_ticks(self, ticks: u32) -> Tick {

@@ -54,14 +54,23 @@ impl Wheel {
 
     /// When the slot's entry is due; `NEVER` if it has none.
     pub fn due(&self, index: usize) -> Tick {
-        self.links.get(index).map_or(Tick::NEVER, |link| Tick(link.due))
+        self.links
+            .get(index)
+            .map_or(Tick::NEVER, |link| Tick(link.due))
     }
 
     /// Makes the slot due at `deadline`, wherever it was before. A past one is due at once.
     pub fn arm(&mut self, index: usize, deadline: Tick) {
         let due = deadline.0.clamp(self.now, self.now + REACH);
         if index >= self.links.len() {
-            self.links.resize(index + 1, Link { prev: NONE, next: NONE, due: UNARMED });
+            self.links.resize(
+                index + 1,
+                Link {
+                    prev: NONE,
+                    next: NONE,
+                    due: UNARMED,
+                },
+            );
         }
         if self.links[index].due == due {
             return;
@@ -69,7 +78,11 @@ impl Wheel {
         self.cancel(index);
         let bucket = due as usize % BUCKETS;
         let next = self.heads[bucket];
-        self.links[index] = Link { prev: NONE, next, due };
+        self.links[index] = Link {
+            prev: NONE,
+            next,
+            due,
+        };
         if next != NONE {
             self.links[next as usize].prev = index as u32;
         }
@@ -79,7 +92,9 @@ impl Wheel {
     }
 
     pub fn cancel(&mut self, index: usize) {
-        let Some(&Link { prev, next, due }) = self.links.get(index) else { return };
+        let Some(&Link { prev, next, due }) = self.links.get(index) else {
+            return;
+        };
         if due == UNARMED {
             return;
         }
@@ -180,7 +195,11 @@ mod tests {
         assert_eq!(fired(&mut wheel, 19), [0usize; 0]);
         assert_eq!(fired(&mut wheel, 20), [1]);
         wheel.arm(1, Tick(3));
-        assert_eq!(fired(&mut wheel, 21), [1], "a deadline that has passed fires at once");
+        assert_eq!(
+            fired(&mut wheel, 21),
+            [1],
+            "a deadline that has passed fires at once"
+        );
         assert_eq!(fired(&mut wheel, 10_000), [0]);
         assert_eq!(wheel.next_due(), None);
     }

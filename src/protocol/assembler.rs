@@ -113,7 +113,9 @@ impl Assembler {
 
 /// The fast path: one unfragmented frame that lies whole in the buffer, unmasked in place.
 fn whole_frame(input: &mut Input<'_>, bounds: &Bounds) -> Result<Option<Event>, Violation> {
-    let Some(header) = Header::parse(input.rest())? else { return Ok(None) };
+    let Some(header) = Header::parse(input.rest())? else {
+        return Ok(None);
+    };
     check(&header, None, 0, bounds)?;
     let is_here = header.length <= (input.rest().len() - header.size) as u64;
     if !is_here || !header.is_final {
@@ -124,7 +126,10 @@ fn whole_frame(input: &mut Input<'_>, bounds: &Bounds) -> Result<Option<Event>, 
     let payload = &mut input.buffer[range.clone()];
     mask::apply(payload, header.mask, 0);
     if header.opcode.is_control() {
-        return Ok(Some(Event::Control(header.opcode, SmallVec::from_slice(payload))));
+        return Ok(Some(Event::Control(
+            header.opcode,
+            SmallVec::from_slice(payload),
+        )));
     }
     if header.opcode == Opcode::Text && simdutf8::basic::from_utf8(payload).is_err() {
         return Err(Violation::BadUtf8);
@@ -145,7 +150,8 @@ fn check(
     if (header.opcode == Opcode::Continuation) != message.is_some() {
         return Err(Violation::BadSequence);
     }
-    if header.length > (bounds.message_bytes_max - body_bytes.min(bounds.message_bytes_max)) as u64 {
+    if header.length > (bounds.message_bytes_max - body_bytes.min(bounds.message_bytes_max)) as u64
+    {
         return Err(Violation::TooBig);
     }
     Ok(())
@@ -171,11 +177,7 @@ impl Torn {
         self.header_len == 0 && self.frame.is_none() && self.message.is_none()
     }
 
-    fn next(
-        &mut self,
-        input: &mut Input<'_>,
-        bounds: &Bounds,
-    ) -> Result<Option<Event>, Violation> {
+    fn next(&mut self, input: &mut Input<'_>, bounds: &Bounds) -> Result<Option<Event>, Violation> {
         loop {
             if self.frame.is_none() && !self.read_header(input, bounds)? {
                 return Ok(None);
@@ -219,7 +221,9 @@ impl Torn {
 
     /// True when the frame's payload is complete.
     fn read_payload(&mut self, input: &mut Input<'_>) -> Result<bool, Violation> {
-        let Some(Partial { header, done }) = &mut self.frame else { return Ok(false) };
+        let Some(Partial { header, done }) = &mut self.frame else {
+            return Ok(false);
+        };
         let left = header.length - *done;
         let count = left.min((input.filled - input.at) as u64) as usize;
         let range = input.take(count);
@@ -240,14 +244,21 @@ impl Torn {
     }
 
     fn finish_frame(&mut self) -> Result<Option<Event>, Violation> {
-        let Some(Partial { header, .. }) = self.frame.take() else { return Ok(None) };
+        let Some(Partial { header, .. }) = self.frame.take() else {
+            return Ok(None);
+        };
         if header.opcode.is_control() {
-            return Ok(Some(Event::Control(header.opcode, std::mem::take(&mut self.control))));
+            return Ok(Some(Event::Control(
+                header.opcode,
+                std::mem::take(&mut self.control),
+            )));
         }
         if !header.is_final {
             return Ok(None);
         }
-        let Some(opcode) = self.message.take() else { return Ok(None) };
+        let Some(opcode) = self.message.take() else {
+            return Ok(None);
+        };
         std::mem::take(&mut self.utf8).finish()?;
         self.fragments = 0;
         let mut body = std::mem::take(&mut self.body);

@@ -31,7 +31,9 @@ pub fn append(code: Option<u16>, reason: &str, out: &mut Vec<u8>) {
     frame::append(Opcode::Close, out, |out| {
         if let Some(code) = code {
             out.extend_from_slice(&code.to_be_bytes());
-            out.extend_from_slice(&reason.as_bytes()[..reason.floor_char_boundary(REASON_BYTES_MAX)]);
+            out.extend_from_slice(
+                &reason.as_bytes()[..reason.floor_char_boundary(REASON_BYTES_MAX)],
+            );
         }
     });
 }
@@ -43,10 +45,14 @@ mod tests {
     #[test]
     fn only_codes_that_may_be_on_the_wire_are_accepted() {
         let of = |code: u16| parse(&code.to_be_bytes());
-        for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999] {
+        for code in [
+            1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999,
+        ] {
             assert_eq!(of(code), Ok(Some(code)));
         }
-        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535] {
+        for code in [
+            0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535,
+        ] {
             assert_eq!(of(code), Err(Violation::BadClose), "{code}");
         }
         assert_eq!(parse(&[]), Ok(None));

@@ -59,7 +59,9 @@ impl Header {
     /// Errors: what RFC 6455 sections 5.1, 5.2 and 5.5 forbid a client to send. What is wrong in
     /// the first two bytes is found without the rest.
     pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Violation> {
-        let &[first, second, ..] = bytes else { return Ok(None) };
+        let &[first, second, ..] = bytes else {
+            return Ok(None);
+        };
         if first & 0x70 != 0 {
             return Err(Violation::ReservedBits);
         }
@@ -78,7 +80,9 @@ impl Header {
         }
         let mut cursor = Cursor::new(bytes);
         let parsed = FrameHeader::parse(&mut cursor).map_err(|_| Violation::ReservedOpcode)?;
-        let Some((header, length)) = parsed else { return Ok(None) };
+        let Some((header, length)) = parsed else {
+            return Ok(None);
+        };
         let is_minimal = match second & 0x7f {
             126 => length > 125,
             127 => length > 0xffff && length >> 63 == 0,
@@ -108,8 +112,13 @@ impl Header {
 
 /// Appends the header of a whole server frame with `length` payload bytes.
 pub fn write_header(opcode: Opcode, length: usize, out: &mut Vec<u8>) {
-    let header = FrameHeader { opcode: opcode.into(), ..FrameHeader::default() };
-    header.format(length as u64, out).expect("a buffer takes every write");
+    let header = FrameHeader {
+        opcode: opcode.into(),
+        ..FrameHeader::default()
+    };
+    header
+        .format(length as u64, out)
+        .expect("a buffer takes every write");
 }
 
 /// Bytes of the header of a server frame with `length` payload bytes.
@@ -155,7 +164,10 @@ mod tests {
     fn a_written_frame_has_the_shortest_length_and_no_mask() {
         for (length, header) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
             let frame = encode(Opcode::Text, &vec![b'x'; length]);
-            assert_eq!((frame.len(), header_size(length)), (header + length, header));
+            assert_eq!(
+                (frame.len(), header_size(length)),
+                (header + length, header)
+            );
             assert_eq!((frame[0], frame[1] & 0x80), (0x81, 0));
             assert_eq!(server_frame_len(&frame), frame.len());
             let mut out = vec![1, 2, 3];
@@ -168,7 +180,10 @@ mod tests {
     fn what_a_client_may_not_send_is_found_in_the_header() {
         let ok = [0x81, 0x80, 1, 2, 3, 4];
         let header = Header::parse(&ok).unwrap().unwrap();
-        assert_eq!((header.length, header.size, header.mask), (0, 6, [1, 2, 3, 4]));
+        assert_eq!(
+            (header.length, header.size, header.mask),
+            (0, 6, [1, 2, 3, 4])
+        );
         for cut in 0..ok.len() {
             assert_eq!(Header::parse(&ok[..cut]), Ok(None));
         }
@@ -183,8 +198,14 @@ mod tests {
             (&[0x09, 0x80], Violation::FragmentedControl),
             (&[0x89, 0xfe], Violation::LongControl),
             (&[0x81, 0xfe, 0, 125, 0, 0, 0, 0], Violation::BadLength),
-            (&[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0], Violation::BadLength),
-            (&[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], Violation::BadLength),
+            (
+                &[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0],
+                Violation::BadLength,
+            ),
+            (
+                &[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+                Violation::BadLength,
+            ),
         ] {
             assert_eq!(Header::parse(bytes), Err(violation), "{bytes:?}");
         }

@@ -8,7 +8,9 @@ pub const NAME_BYTES_MAX: usize = 64;
 /// True for a user or group id: 1 to 64 of `[A-Za-z0-9_.@-]`.
 pub fn is_id(id: &str) -> bool {
     (1..=64).contains(&id.len())
-        && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'@' | b'-'))
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'@' | b'-'))
 }
 
 /// A user id with a display name, in one shared allocation behind one thin pointer: the text is
@@ -42,7 +44,10 @@ impl Identity {
         text[..uid.len()].copy_from_slice(uid.as_bytes());
         text[uid.len()] = b':';
         text[uid.len() + 1..length].copy_from_slice(name.as_bytes());
-        Ok(Identity(ThinArc::from_header_and_slice((), &text[..length])))
+        Ok(Identity(ThinArc::from_header_and_slice(
+            (),
+            &text[..length],
+        )))
     }
 
     pub fn uid(&self) -> &str {
@@ -92,6 +97,9 @@ mod tests {
             assert_eq!(Identity::new(bad, "").unwrap_err(), BadIdentity::Id);
         }
         assert!(Identity::new("a", &"n".repeat(64)).is_ok());
-        assert_eq!(Identity::new("a", &"n".repeat(65)).unwrap_err(), BadIdentity::Name);
+        assert_eq!(
+            Identity::new("a", &"n".repeat(65)).unwrap_err(),
+            BadIdentity::Name
+        );
     }
 }

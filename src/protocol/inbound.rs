@@ -19,7 +19,11 @@ pub struct Scratch {
 impl Scratch {
     /// For messages nested at most `depth_max` deep.
     pub fn new(depth_max: usize) -> Scratch {
-        Scratch { buffers: Buffers::with_max_depth(0, depth_max), tape: Tape(Vec::new()), raw: Vec::new() }
+        Scratch {
+            buffers: Buffers::with_max_depth(0, depth_max),
+            tape: Tape(Vec::new()),
+            raw: Vec::new(),
+        }
     }
 }
 
@@ -51,10 +55,16 @@ pub enum Ask<'a> {
     /// `connet`: authenticate and register.
     Connect(Credentials<'a>),
     /// Type 7: set name and status; with a token, authenticate first.
-    Register { who: Credentials<'a>, is_online: bool },
+    Register {
+        who: Credentials<'a>,
+        is_online: bool,
+    },
     Heartbeat,
     /// An envelope for each of `to`.
-    Send { to: Targets<'a>, msg: &'a str },
+    Send {
+        to: Targets<'a>,
+        msg: &'a str,
+    },
     /// Something that needs the store.
     Stored,
     /// Known by nobody here.
@@ -89,7 +99,11 @@ pub fn parse<'a>(
     len: usize,
 ) -> Result<Inbound<'a>, Malformed> {
     debug_assert!(buffer.len() >= len + PADDING);
-    let Scratch { buffers, tape: kept, raw } = scratch;
+    let Scratch {
+        buffers,
+        tape: kept,
+        raw,
+    } = scratch;
     raw.clear();
     raw.extend_from_slice(&buffer[..len]);
     let start = buffer.as_ptr() as usize;
@@ -99,7 +113,10 @@ pub fn parse<'a>(
         Ok(()) => Object::root(&tape.0)
             .ok_or(malformed(Family::Command, "a message is one JSON object"))
             .and_then(|object| read(object, raw, start)),
-        Err(_) => Err(malformed(Family::Command, "invalid JSON, or nested too deeply")),
+        Err(_) => Err(malformed(
+            Family::Command,
+            "invalid JSON, or nested too deeply",
+        )),
     };
     *kept = tape.reset();
     inbound
@@ -111,13 +128,18 @@ fn read<'a>(object: Object<'_, 'a>, raw: &'a [u8], start: usize) -> Result<Inbou
         return read_route(path, &fields);
     }
     if let Some(kind) = fields.kind {
-        let kind = kind.as_int().ok_or(malformed(Family::Command, "type is not a number"))?;
+        let kind = kind
+            .as_int()
+            .ok_or(malformed(Family::Command, "type is not a number"))?;
         return read_command(kind, &fields);
     }
     if fields.msg_type.is_some() || (fields.to.is_some() && fields.msg_key.is_some()) {
         return read_direct(&fields, raw, start);
     }
-    Err(malformed(Family::Command, "neither path, nor type, nor msgType, nor to and msg"))
+    Err(malformed(
+        Family::Command,
+        "neither path, nor type, nor msgType, nor to and msg",
+    ))
 }
 
 fn read_route<'a>(path: &'a str, fields: &Fields<'_, 'a>) -> Result<Inbound<'a>, Malformed> {
@@ -141,7 +163,13 @@ fn read_route<'a>(path: &'a str, fields: &Fields<'_, 'a>) -> Result<Inbound<'a>,
         _ => Ask::Unknown,
     };
     let request_id = text(fields.request_id, "requestId is not a string")?;
-    Ok(Inbound { family: Family::Route, path, request_id, msgid: None, ask })
+    Ok(Inbound {
+        family: Family::Route,
+        path,
+        request_id,
+        msgid: None,
+        ask,
+    })
 }
 
 fn read_command<'a>(kind: i64, fields: &Fields<'_, 'a>) -> Result<Inbound<'a>, Malformed> {
@@ -160,7 +188,12 @@ fn read_command<'a>(kind: i64, fields: &Fields<'_, 'a>) -> Result<Inbound<'a>, M
                     is_online = match value.as_int() {
                         Some(1) => true,
                         Some(0) => false,
-                        _ => return Err(malformed(Family::Command, "loginStatus is neither 1 nor 0")),
+                        _ => {
+                            return Err(malformed(
+                                Family::Command,
+                                "loginStatus is neither 1 nor 0",
+                            ));
+                        }
                     }
                 }
                 _ => {}
@@ -176,7 +209,13 @@ fn read_command<'a>(kind: i64, fields: &Fields<'_, 'a>) -> Result<Inbound<'a>, M
         _ => return Err(malformed(Family::Command, "unknown type")),
     };
     let request_id = text(fields.request_id, "requestId is not a string")?;
-    Ok(Inbound { family: Family::Command, path: "", request_id, msgid, ask })
+    Ok(Inbound {
+        family: Family::Command,
+        path: "",
+        request_id,
+        msgid,
+        ask,
+    })
 }
 
 fn read_direct<'a>(
@@ -199,11 +238,21 @@ fn read_direct<'a>(
             let key = fields.msg_key.ok_or(fault("msg is missing"))?;
             let msg = value_after(raw, key.as_ptr() as usize - start);
             let msg = msg.ok_or(fault("msg is missing"))?;
-            if msgid.is_some() { Ask::Stored } else { Ask::Send { to, msg } }
+            if msgid.is_some() {
+                Ask::Stored
+            } else {
+                Ask::Send { to, msg }
+            }
         }
         _ => return Err(fault("unknown msgType")),
     };
-    Ok(Inbound { family: Family::Direct, path: "", request_id, msgid, ask })
+    Ok(Inbound {
+        family: Family::Direct,
+        path: "",
+        request_id,
+        msgid,
+        ask,
+    })
 }
 
 /// A string, a comma list, or an array of strings; none where it is anything else, or empty.
@@ -222,7 +271,10 @@ fn targets<'a>(to: Option<Value<'_, 'a>>) -> Option<Targets<'a>> {
     if ids.is_empty() { None } else { Some(ids) }
 }
 
-fn text_or<'a>(value: Option<Value<'_, 'a>>, fault: Malformed) -> Result<Option<&'a str>, Malformed> {
+fn text_or<'a>(
+    value: Option<Value<'_, 'a>>,
+    fault: Malformed,
+) -> Result<Option<&'a str>, Malformed> {
     match value {
         None | Some(Value::Other) => Ok(None),
         Some(Value::Text(text)) => Ok(Some(text)),
@@ -329,7 +381,9 @@ impl<'t, 'a> Iterator for Object<'t, 'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let (first, rest) = self.0.split_first()?;
-        let Node::String(key) = first else { return None };
+        let Node::String(key) = first else {
+            return None;
+        };
         let (value, rest) = split_value(rest)?;
         self.0 = rest;
         Some((key, value))
@@ -415,60 +469,135 @@ mod tests {
     }
 
     fn fault(text: &str) -> Malformed {
-        with(text, |inbound| inbound.map(|i| format!("{i:?}")).expect_err(text))
+        with(text, |inbound| {
+            inbound.map(|i| format!("{i:?}")).expect_err(text)
+        })
     }
 
     #[test]
     fn a_direct_frame_passes_its_msg_through_untouched() {
-        sends(r#"{"from":"a","to":"bob","msg":"hi","msgType":1}"#, &["bob"], r#""hi""#);
-        sends(r#"{"msg" : {"a":[1,{"b":"}\""}],"c":1.50} ,"to":"b,c , d"}"#, &["b", "c", "d"], r#"{"a":[1,{"b":"}\""}],"c":1.50}"#);
-        sends(r#"{"to":["b","c"],"msgType":"1","msg":"\u0061\"\\"}"#, &["b", "c"], r#""\u0061\"\\""#);
-        sends(r#"{"to":"b","msgType":"","msg":123456789012345678901.5e1}"#, &["b"], "123456789012345678901.5e1");
+        sends(
+            r#"{"from":"a","to":"bob","msg":"hi","msgType":1}"#,
+            &["bob"],
+            r#""hi""#,
+        );
+        sends(
+            r#"{"msg" : {"a":[1,{"b":"}\""}],"c":1.50} ,"to":"b,c , d"}"#,
+            &["b", "c", "d"],
+            r#"{"a":[1,{"b":"}\""}],"c":1.50}"#,
+        );
+        sends(
+            r#"{"to":["b","c"],"msgType":"1","msg":"\u0061\"\\"}"#,
+            &["b", "c"],
+            r#""\u0061\"\\""#,
+        );
+        sends(
+            r#"{"to":"b","msgType":"","msg":123456789012345678901.5e1}"#,
+            &["b"],
+            "123456789012345678901.5e1",
+        );
         sends(r#"{"\u0074o":"\u0062","m\u0073g":null}"#, &["b"], "null");
-        sends(r#"{"msg":1,"to":"b","x":{"msg":3},"msg":[2]}"#, &["b"], "[2]");
-        sends(r#"{"x":"é\n\"msg\":9","to":"b","msg":true}"#, &["b"], "true");
+        sends(
+            r#"{"msg":1,"to":"b","x":{"msg":3},"msg":[2]}"#,
+            &["b"],
+            "[2]",
+        );
+        sends(
+            r#"{"x":"é\n\"msg\":9","to":"b","msg":true}"#,
+            &["b"],
+            "true",
+        );
     }
 
     #[test]
     fn the_families_are_told_apart_by_their_keys() {
         let family = |text: &str| with(text, |inbound| inbound.unwrap().family);
-        assert_eq!(family(r#"{"path":"ping","type":7,"msgType":3}"#), Family::Route);
+        assert_eq!(
+            family(r#"{"path":"ping","type":7,"msgType":3}"#),
+            Family::Route
+        );
         assert_eq!(family(r#"{"type":"11","msgType":3}"#), Family::Command);
         assert_eq!(family(r#"{"path":5,"type":11}"#), Family::Command);
         assert_eq!(family(r#"{"msgType":3}"#), Family::Direct);
-        for text in ["{}", "[1]", "7", "\"x\"", "null", "", " ", "{", r#"{"to":"b"}"#, r#"{"type":99}"#, r#"{"type":"x"}"#, r#"{"type":1.5}"#, r#"{"type":11}x"#] {
+        for text in [
+            "{}",
+            "[1]",
+            "7",
+            "\"x\"",
+            "null",
+            "",
+            " ",
+            "{",
+            r#"{"to":"b"}"#,
+            r#"{"type":99}"#,
+            r#"{"type":"x"}"#,
+            r#"{"type":1.5}"#,
+            r#"{"type":11}x"#,
+        ] {
             fault(text);
         }
     }
 
     #[test]
     fn registering_and_connecting_carry_their_credentials() {
-        with(r#"{"type":7,"params":{"openid":"u","userName":"rose","loginStatus":"0","token":"T"}}"#, |inbound| {
-            let who = Credentials { token: Some("T"), openid: Some("u"), name: Some("rose") };
-            assert_eq!(inbound.unwrap().ask, Ask::Register { who, is_online: false });
-        });
-        with(r#"{"token":"T","path":"connet","body":{"openid":"u"},"requestId":"r1"}"#, |inbound| {
-            let inbound = inbound.unwrap();
-            assert_eq!((inbound.path, inbound.request_id), ("connet", Some("r1")));
-            let who = Credentials { token: Some("T"), openid: Some("u"), name: None };
-            assert_eq!(inbound.ask, Ask::Connect(who));
-        });
+        with(
+            r#"{"type":7,"params":{"openid":"u","userName":"rose","loginStatus":"0","token":"T"}}"#,
+            |inbound| {
+                let who = Credentials {
+                    token: Some("T"),
+                    openid: Some("u"),
+                    name: Some("rose"),
+                };
+                assert_eq!(
+                    inbound.unwrap().ask,
+                    Ask::Register {
+                        who,
+                        is_online: false
+                    }
+                );
+            },
+        );
+        with(
+            r#"{"token":"T","path":"connet","body":{"openid":"u"},"requestId":"r1"}"#,
+            |inbound| {
+                let inbound = inbound.unwrap();
+                assert_eq!((inbound.path, inbound.request_id), ("connet", Some("r1")));
+                let who = Credentials {
+                    token: Some("T"),
+                    openid: Some("u"),
+                    name: None,
+                };
+                assert_eq!(inbound.ask, Ask::Connect(who));
+            },
+        );
         fault(r#"{"type":7,"params":{"loginStatus":2}}"#);
         fault(r#"{"type":7,"params":{"openid":7}}"#);
     }
 
     #[test]
     fn what_needs_a_store_is_known_as_such() {
-        for text in [r#"{"type":1,"params":{"msgid":"m"}}"#, r#"{"type":9}"#, r#"{"to":"b","msg":1,"msgid":"m"}"#] {
-            with(text, |inbound| assert_eq!(inbound.unwrap().ask, Ask::Stored));
+        for text in [
+            r#"{"type":1,"params":{"msgid":"m"}}"#,
+            r#"{"type":9}"#,
+            r#"{"to":"b","msg":1,"msgid":"m"}"#,
+        ] {
+            with(text, |inbound| {
+                assert_eq!(inbound.unwrap().ask, Ask::Stored)
+            });
         }
-        with(r#"{"type":1,"params":{"msgid":"m"}}"#, |i| assert_eq!(i.unwrap().msgid, Some("m")));
+        with(r#"{"type":1,"params":{"msgid":"m"}}"#, |i| {
+            assert_eq!(i.unwrap().msgid, Some("m"))
+        });
     }
 
     #[test]
     fn nesting_is_bounded() {
         let nested = |depth: usize| {
-            format!(r#"{{"type":11,"x":{}{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1))
+            format!(
+                r#"{{"type":11,"x":{}{}}}"#,
+                "[".repeat(depth - 1),
+                "]".repeat(depth - 1)
+            )
         };
         with(&nested(32), |inbound| assert!(inbound.is_ok()));
         fault(&nested(33));
@@ -478,10 +607,18 @@ mod tests {
     #[test]
     fn the_scratch_serves_one_message_after_another() {
         let mut scratch = Scratch::new(32);
-        for text in [r#"{"type":11}"#, "{oops", r#"{"to":"b","msg":"x"}"#, r#"{"msgType":3}"#] {
+        for text in [
+            r#"{"type":11}"#,
+            "{oops",
+            r#"{"to":"b","msg":"x"}"#,
+            r#"{"msgType":3}"#,
+        ] {
             let mut buffer = text.as_bytes().to_vec();
             buffer.resize(text.len() + PADDING, 0);
-            assert_eq!(parse(&mut scratch, &mut buffer, text.len()).is_ok(), text != "{oops");
+            assert_eq!(
+                parse(&mut scratch, &mut buffer, text.len()).is_ok(),
+                text != "{oops"
+            );
         }
     }
 }

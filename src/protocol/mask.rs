@@ -24,7 +24,11 @@ mod tests {
     fn pieces_of_any_length_unmask_as_the_whole_does() {
         let mask = [0x37, 0xfa, 0x21, 0x3d];
         let plain: Vec<u8> = (0..101).collect();
-        let expected: Vec<u8> = plain.iter().enumerate().map(|(i, b)| b ^ mask[i % 4]).collect();
+        let expected: Vec<u8> = plain
+            .iter()
+            .enumerate()
+            .map(|(i, b)| b ^ mask[i % 4])
+            .collect();
         for cut in 0..plain.len() {
             let mut bytes = plain.clone();
             let (head, tail) = bytes.split_at_mut(cut);

@@ -58,8 +58,9 @@ fn civil(secs: i64) -> jiff::civil::DateTime {
 /// `EEE MMM dd HH:mm:ss zzz yyyy`, in UTC.
 fn write_date(wall_ms: u64, out: &mut Text<'_>) {
     const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let at = civil((wall_ms / 1000) as i64);
     let day = DAYS[at.weekday().to_monday_zero_offset() as usize % 7];
     let month = MONTHS[(at.month() as usize + 11) % 12];
@@ -122,18 +123,17 @@ pub fn connected(
 }
 
 /// Registered (type 8).
-pub fn registered(
-    session: SessionId<'_>,
-    identity: &Identity,
-    is_online: bool,
-    out: &mut Vec<u8>,
-) {
+pub fn registered(session: SessionId<'_>, identity: &Identity, is_online: bool, out: &mut Vec<u8>) {
     text(out, |out| {
         out.raw("{\"type\":8,\"status\":200,\"params\":{\"openid\":");
         out.json(identity.uid());
         out.raw(",\"userName\":");
         out.json(identity.name());
-        let _ = write!(out, ",\"loginStatus\":\"{}\",\"sessionId\":\"", u8::from(is_online));
+        let _ = write!(
+            out,
+            ",\"loginStatus\":\"{}\",\"sessionId\":\"",
+            u8::from(is_online)
+        );
         session.write(out.0);
         out.raw("\"}}");
     });
@@ -148,7 +148,10 @@ pub fn heartbeat(to: &Inbound<'_>, now_ms: u64, out: &mut Vec<u8>) {
             out.raw("\"}}");
         }),
         Family::Direct => text(out, |out| {
-            let _ = write!(out, "{{\"activeTime\":{now_ms},\"from\":\"system\",\"msgType\":4");
+            let _ = write!(
+                out,
+                "{{\"activeTime\":{now_ms},\"from\":\"system\",\"msgType\":4"
+            );
             if let Some(id) = to.request_id {
                 out.raw(",\"requestId\":");
                 out.json(id);
@@ -171,7 +174,11 @@ fn route(to: &Inbound<'_>, status: u16, content: &str, msg: &str, out: &mut Text
         out.raw(",\"requestId\":");
         out.json(id);
     }
-    let _ = write!(out, ",\"success\":{},\"statusCode\":{status},\"content\":{content},\"msg\":", status == 200);
+    let _ = write!(
+        out,
+        ",\"success\":{},\"statusCode\":{status},\"content\":{content},\"msg\":",
+        status == 200
+    );
     out.json(msg);
     out.raw("}");
 }
@@ -189,7 +196,11 @@ pub struct Fault<'a> {
 /// both forms: `msgType` -1 with its text, and the fields of type 500.
 pub fn error(to: &Inbound<'_>, fault: Fault<'_>, out: &mut Vec<u8>) {
     let params = |out: &mut Text<'_>| {
-        let _ = write!(out, "\"type\":500,\"status\":500,\"params\":{{\"code\":{},\"message\":", fault.code);
+        let _ = write!(
+            out,
+            "\"type\":500,\"status\":500,\"params\":{{\"code\":{},\"message\":",
+            fault.code
+        );
         out.json(fault.message);
         if let Some(id) = to.msgid.or(to.request_id) {
             out.raw(",\"ref\":");
@@ -213,8 +224,16 @@ pub fn error(to: &Inbound<'_>, fault: Fault<'_>, out: &mut Vec<u8>) {
             params(out);
         }),
         Family::Route => text(out, |out| {
-            let content = fault.reason.map(|reason| format!("{{\"reason\":\"{reason}\"}}"));
-            route(to, fault.code, content.as_deref().unwrap_or("null"), fault.message, out);
+            let content = fault
+                .reason
+                .map(|reason| format!("{{\"reason\":\"{reason}\"}}"));
+            route(
+                to,
+                fault.code,
+                content.as_deref().unwrap_or("null"),
+                fault.message,
+                out,
+            );
         }),
     }
 }
@@ -237,11 +256,21 @@ mod tests {
     use super::*;
     use crate::protocol::inbound::Ask;
 
-    const SESSION: SessionId<'_> =
-        SessionId { node: "10.0.0.1:8084", uid: "bob", since_secs: 1_704_162_492, ordinal: 0 };
+    const SESSION: SessionId<'_> = SessionId {
+        node: "10.0.0.1:8084",
+        uid: "bob",
+        since_secs: 1_704_162_492,
+        ordinal: 0,
+    };
 
     fn inbound(family: Family) -> Inbound<'static> {
-        Inbound { family, path: "p/q", request_id: Some("r"), msgid: None, ask: Ask::Unknown }
+        Inbound {
+            family,
+            path: "p/q",
+            request_id: Some("r"),
+            msgid: None,
+            ask: Ask::Unknown,
+        }
     }
 
     fn json(out: &[u8]) -> serde_json::Value {
@@ -257,7 +286,11 @@ mod tests {
         SESSION.write(&mut out);
         assert_eq!(out, b"10.0.0.1:8084_bob_20240102022812");
         out.clear();
-        SessionId { ordinal: 12, ..SESSION }.write(&mut out);
+        SessionId {
+            ordinal: 12,
+            ..SESSION
+        }
+        .write(&mut out);
         assert_eq!(out, b"10.0.0.1:8084_bob_20240102022812_12");
     }
 
@@ -293,14 +326,22 @@ mod tests {
 
     #[test]
     fn every_family_has_its_own_error() {
-        let fault = Fault { code: 503, message: "no", reason: Some("store_down") };
+        let fault = Fault {
+            code: 503,
+            message: "no",
+            reason: Some("store_down"),
+        };
         let of = |family| {
             let mut out = Vec::new();
             error(&inbound(family), fault, &mut out);
             json(&out)
         };
-        let params = serde_json::json!({"code": 503, "message": "no", "ref": "r", "reason": "store_down"});
-        assert_eq!(of(Family::Command), serde_json::json!({"type": 500, "status": 500, "params": params}));
+        let params =
+            serde_json::json!({"code": 503, "message": "no", "ref": "r", "reason": "store_down"});
+        assert_eq!(
+            of(Family::Command),
+            serde_json::json!({"type": 500, "status": 500, "params": params})
+        );
         assert_eq!(
             of(Family::Direct),
             serde_json::json!({"msgType": -1, "resultMsg": "no", "type": 500, "status": 500, "params": params})
@@ -315,6 +356,10 @@ mod tests {
     #[test]
     fn the_longest_way_back_fits_a_close_frame() {
         let reason = come_back(99_999, Some(&"w".repeat(90)));
-        assert!(reason.len() <= crate::protocol::close::REASON_BYTES_MAX, "{}", reason.len());
+        assert!(
+            reason.len() <= crate::protocol::close::REASON_BYTES_MAX,
+            "{}",
+            reason.len()
+        );
     }
 }

@@ -56,7 +56,11 @@ enum Single<'a> {
 
 impl<'a> Single<'a> {
     fn put(&mut self, value: &'a str) {
-        *self = if *self == Single::Absent { Single::Value(value) } else { Single::Repeated };
+        *self = if *self == Single::Absent {
+            Single::Value(value)
+        } else {
+            Single::Repeated
+        };
     }
 
     fn value(self) -> Option<&'a str> {
@@ -79,7 +83,10 @@ struct Offers<'a> {
 /// Errors: a head that is over its limits already, ended or not.
 pub fn head_end(bytes: &[u8], from: usize, limits: &Limits) -> Result<Option<usize>, Refusal> {
     let from = from.saturating_sub(3);
-    let end = bytes[from..].windows(4).position(|w| w == b"\r\n\r\n").map(|at| from + at + 4);
+    let end = bytes[from..]
+        .windows(4)
+        .position(|w| w == b"\r\n\r\n")
+        .map(|at| from + at + 4);
     let head = &bytes[..end.unwrap_or(bytes.len())];
     let line_max = limits.request_line_bytes_max;
     let line = memchr::memchr(b'\n', &head[..head.len().min(line_max + 2)]);
@@ -142,7 +149,8 @@ impl<'a> Request<'a> {
                 .map_err(|_| refuse(400, "a header field is not text"))
         };
         let lists = |text: &'a str, token: &str| {
-            text.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
+            text.split(',')
+                .any(|part| part.trim().eq_ignore_ascii_case(token))
         };
         if is("host") {
             self.host.put(text()?);
@@ -192,12 +200,18 @@ impl<'a> Request<'a> {
             return Err(refuse(400, "an upgrade has no body"));
         }
         if !self.upgrade || !self.connection {
-            return Err(refuse(400, "this is a WebSocket endpoint: Upgrade is missing"));
+            return Err(refuse(
+                400,
+                "this is a WebSocket endpoint: Upgrade is missing",
+            ));
         }
         if self.version.value() != Some("13") {
             return Err(refuse(426, "WebSocket version 13 is needed"));
         }
-        let key = self.key.value().ok_or(refuse(400, "one Sec-WebSocket-Key is needed"))?;
+        let key = self
+            .key
+            .value()
+            .ok_or(refuse(400, "one Sec-WebSocket-Key is needed"))?;
         let mut nonce = [0; 18];
         if key.len() != 24 || STANDARD.decode_slice(key, &mut nonce) != Ok(16) {
             return Err(refuse(400, "Sec-WebSocket-Key is not 16 bytes in base64"));
@@ -221,7 +235,9 @@ impl<'a> Request<'a> {
                 let (scheme, token) = value.split_once(' ')?;
                 scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
             });
-            bearer.or(self.offers.and_then(|offers| offers.token)).map(Cow::Borrowed)
+            bearer
+                .or(self.offers.and_then(|offers| offers.token))
+                .map(Cow::Borrowed)
         })
     }
 
@@ -269,7 +285,11 @@ impl Refusal {
             }
             _ => {}
         }
-        let connection = if status == 426 { "close, Upgrade" } else { "close" };
+        let connection = if status == 426 {
+            "close, Upgrade"
+        } else {
+            "close"
+        };
         let _ = write!(
             out,
             "Connection: {connection}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{why}\n",
@@ -313,14 +333,20 @@ fn origin_host(origin: &str) -> Option<&str> {
     if let Some(v6) = authority.strip_prefix('[') {
         return v6.split_once(']').map(|(host, _)| host);
     }
-    Some(authority.split_once(':').map_or(authority, |(host, _)| host))
+    Some(
+        authority
+            .split_once(':')
+            .map_or(authority, |(host, _)| host),
+    )
 }
 
 /// True for an Origin on this machine: names that no foreign page can have.
 pub fn is_loopback_origin(origin: &str) -> bool {
     origin_host(origin).is_some_and(|host| {
         host.eq_ignore_ascii_case("localhost")
-            || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback())
     })
 }
 
@@ -344,8 +370,14 @@ mod tests {
     #[test]
     fn a_good_handshake_is_accepted() {
         let request = Request::parse(GOOD.as_bytes(), &Limits::default()).unwrap();
-        assert_eq!(request.accept_key().unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-        assert_eq!((request.path, request.token().as_deref()), ("/websocket", Some("a+b")));
+        assert_eq!(
+            request.accept_key().unwrap(),
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
+        assert_eq!(
+            (request.path, request.token().as_deref()),
+            ("/websocket", Some("a+b"))
+        );
         let mut out = Vec::new();
         request.write_accept("KEY", &mut out);
         assert!(out.starts_with(b"HTTP/1.1 101 ") && out.ends_with(b"Accept: KEY\r\n\r\n"));
@@ -357,7 +389,9 @@ mod tests {
             let request = Request::parse(head.as_bytes(), &Limits::default()).unwrap();
             let mut out = Vec::new();
             request.write_accept("K", &mut out);
-            let answers = String::from_utf8(out).unwrap().contains("Protocol: throng\r\n");
+            let answers = String::from_utf8(out)
+                .unwrap()
+                .contains("Protocol: throng\r\n");
             (request.token().map(Cow::into_owned), answers)
         };
         let with = |fields: &str| GOOD.replace("\r\n\r\n", &format!("\r\n{fields}\r\n\r\n"));
@@ -365,7 +399,10 @@ mod tests {
         let bearer = "Authorization: bearer B.b";
         let offered = "Sec-WebSocket-Protocol: throng, bearer.C.c";
         assert_eq!(parse(&with(bearer)), (Some("a+b".into()), false));
-        assert_eq!(parse(&bare(&format!("{bearer}\r\n{offered}"))), (Some("B.b".into()), true));
+        assert_eq!(
+            parse(&bare(&format!("{bearer}\r\n{offered}"))),
+            (Some("B.b".into()), true)
+        );
         assert_eq!(parse(&bare(offered)), (Some("C.c".into()), true));
         assert_eq!(parse(&bare("Sec-WebSocket-Protocol: chat")), (None, false));
     }
@@ -384,27 +421,51 @@ mod tests {
             (GOOD.replace("Version: 13", "Version: 8"), 426),
             (GOOD.replace("Sec-WebSocket-Version: 13\r\n", ""), 426),
             (GOOD.replace("dGhlIHNhbXBsZSBub25jZQ==", "short"), 400),
-            (GOOD.replace("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ=!"), 400),
-            (GOOD.replace("Host: h:8888", "Host: h\r\nContent-Length: 5"), 400),
-            (GOOD.replace("Host: h:8888", "Host: h\r\nTransfer-Encoding: chunked"), 400),
-            (GOOD.replace("Host: h:8888", "Host: h\r\nOrigin: a\r\nOrigin: b"), 400),
+            (
+                GOOD.replace("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ=!"),
+                400,
+            ),
+            (
+                GOOD.replace("Host: h:8888", "Host: h\r\nContent-Length: 5"),
+                400,
+            ),
+            (
+                GOOD.replace("Host: h:8888", "Host: h\r\nTransfer-Encoding: chunked"),
+                400,
+            ),
+            (
+                GOOD.replace("Host: h:8888", "Host: h\r\nOrigin: a\r\nOrigin: b"),
+                400,
+            ),
             (GOOD.replace("Host: h", "Host : h"), 400),
             ("\u{16}\u{3}\u{1}\r\n\r\n".to_owned(), 400),
             (GOOD.replace("x=1", &"x".repeat(4097)), 414),
-            (GOOD.replace("Host: h", &format!("X: {}\r\nHost: h", "x".repeat(8192))), 431),
-            (GOOD.replace("Host: h", &format!("{}Host: h", "X: y\r\n".repeat(60))), 431),
+            (
+                GOOD.replace("Host: h", &format!("X: {}\r\nHost: h", "x".repeat(8192))),
+                431,
+            ),
+            (
+                GOOD.replace("Host: h", &format!("{}Host: h", "X: y\r\n".repeat(60))),
+                431,
+            ),
         ];
         for (head, expected) in cases {
             assert_eq!(status(&head), expected, "{head}");
         }
-        assert_eq!(status(&GOOD.replace("Host: h", &format!("{}Host: h", "X: y\r\n".repeat(59)))), 101);
+        assert_eq!(
+            status(&GOOD.replace("Host: h", &format!("{}Host: h", "X: y\r\n".repeat(59)))),
+            101
+        );
     }
 
     #[test]
     fn a_head_is_bounded_before_it_ends() {
         let limits = Limits::default();
         assert_eq!(head_end(&vec![b'a'; 4096], 0, &limits), Ok(None));
-        assert_eq!(head_end(&vec![b'a'; 4097], 0, &limits).unwrap_err().status, 414);
+        assert_eq!(
+            head_end(&vec![b'a'; 4097], 0, &limits).unwrap_err().status,
+            414
+        );
         let mut head = b"GET / HTTP/1.1\r\n".to_vec();
         head.resize(head.len() + 8192, b'a');
         assert_eq!(head_end(&head, 0, &limits), Ok(None));
@@ -414,10 +475,21 @@ mod tests {
 
     #[test]
     fn a_foreign_page_cannot_claim_to_be_local() {
-        for local in ["http://localhost", "https://LOCALHOST:1", "http://127.0.0.9:80", "http://[::1]:3"] {
+        for local in [
+            "http://localhost",
+            "https://LOCALHOST:1",
+            "http://127.0.0.9:80",
+            "http://[::1]:3",
+        ] {
             assert!(is_loopback_origin(local), "{local}");
         }
-        for foreign in ["null", "http://localhost.evil.com", "http://10.0.0.1", "file://", "http://127.0.0.1.nip.io"] {
+        for foreign in [
+            "null",
+            "http://localhost.evil.com",
+            "http://10.0.0.1",
+            "file://",
+            "http://127.0.0.1.nip.io",
+        ] {
             assert!(!is_loopback_origin(foreign), "{foreign}");
         }
     }

@@ -12,7 +12,9 @@ pub struct Utf8 {
 impl Utf8 {
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
         while self.len > 0 {
-            let Some((&byte, rest)) = bytes.split_first() else { return Ok(()) };
+            let Some((&byte, rest)) = bytes.split_first() else {
+                return Ok(());
+            };
             bytes = rest;
             self.begun[self.len] = byte;
             self.len += 1;
@@ -22,7 +24,9 @@ impl Utf8 {
                 Err(_) => return Err(Violation::BadUtf8),
             }
         }
-        let Err(error) = simdutf8::compat::from_utf8(bytes) else { return Ok(()) };
+        let Err(error) = simdutf8::compat::from_utf8(bytes) else {
+            return Ok(());
+        };
         if error.error_len().is_some() {
             return Err(Violation::BadUtf8);
         }
@@ -34,7 +38,11 @@ impl Utf8 {
 
     /// Nothing more comes: a begun character is an error.
     pub fn finish(self) -> Result<(), Violation> {
-        if self.len == 0 { Ok(()) } else { Err(Violation::BadUtf8) }
+        if self.len == 0 {
+            Ok(())
+        } else {
+            Err(Violation::BadUtf8)
+        }
     }
 }
 
@@ -57,7 +65,11 @@ mod tests {
     fn it_fails_at_the_exact_byte() {
         assert_eq!(fails_at("κόσμε 🎈 €".as_bytes()), None);
         assert_eq!(fails_at(b"ab\xffcd"), Some(2));
-        assert_eq!(fails_at(b"\xce\xba\xf4\x90\x80\x80"), Some(3), "above U+10FFFF");
+        assert_eq!(
+            fails_at(b"\xce\xba\xf4\x90\x80\x80"),
+            Some(3),
+            "above U+10FFFF"
+        );
         assert_eq!(fails_at(b"\xed\xa0\x80"), Some(1), "a surrogate");
         assert_eq!(fails_at(b"\xc0\xaf"), Some(0), "overlong");
         assert_eq!(fails_at(b"\xe2\x82"), Some(2), "cut off");

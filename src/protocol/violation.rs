@@ -51,7 +51,9 @@ impl Violation {
             | Violation::Malformed
             | Violation::SecondIdentity => 1008,
             Violation::TooBig => 1009,
-            Violation::TokenBad | Violation::TokenExpired | Violation::NotAuthenticatedInTime => 4401,
+            Violation::TokenBad | Violation::TokenExpired | Violation::NotAuthenticatedInTime => {
+                4401
+            }
             Violation::HeartbeatTimeout => 4408,
             Violation::SlowConsumer => 4413,
             Violation::Rate => 4429,

@@ -6,7 +6,7 @@
 use base64::Engine;
 use hmac::{Hmac, KeyInit, Mac};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 use crate::protocol::b64::B64URL;
 use crate::protocol::identity::Identity;
@@ -46,7 +46,9 @@ pub enum TokenError {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    #[error("line {line} of the token secret has {bytes} bytes, at least {SECRET_BYTES_MIN} are needed")]
+    #[error(
+        "line {line} of the token secret has {bytes} bytes, at least {SECRET_BYTES_MIN} are needed"
+    )]
     TooShort { line: usize, bytes: usize },
     #[error("the token secret is empty")]
     Empty,
@@ -66,17 +68,28 @@ impl TokenKeys {
                 continue;
             }
             if line.len() < SECRET_BYTES_MIN {
-                return Err(SecretError::TooShort { line: number + 1, bytes: line.len() });
+                return Err(SecretError::TooShort {
+                    line: number + 1,
+                    bytes: line.len(),
+                });
             }
             let key = Hmac::<Sha256>::new_from_slice(line.as_bytes());
             keys.push(key.expect("HMAC takes a key of any length"));
         }
-        if keys.is_empty() { Err(SecretError::Empty) } else { Ok(TokenKeys { keys }) }
+        if keys.is_empty() {
+            Err(SecretError::Empty)
+        } else {
+            Ok(TokenKeys { keys })
+        }
     }
 
     /// A token for `identity` until `expires_ms` (Unix milliseconds).
     pub fn sign(&self, identity: &Identity, expires_ms: u64, perms: &[String]) -> String {
-        let name = if identity.name() == identity.uid() { "" } else { identity.name() };
+        let name = if identity.name() == identity.uid() {
+            ""
+        } else {
+            identity.name()
+        };
         let mut text = format!(
             "{}:{}:{expires_ms}",
             identity.uid(),
@@ -100,27 +113,52 @@ impl TokenKeys {
         }
         let (signed, mac) = token.split_once('.').ok_or(TokenError::Malformed)?;
         let mut text = [0; TOKEN_BYTES_MAX];
-        let length = B64URL.decode_slice(signed, &mut text).map_err(|_| TokenError::Malformed)?;
+        let length = B64URL
+            .decode_slice(signed, &mut text)
+            .map_err(|_| TokenError::Malformed)?;
         let text = &text[..length];
         let mut given = [0; 34];
-        let length = B64URL.decode_slice(mac, &mut given).map_err(|_| TokenError::Malformed)?;
+        let length = B64URL
+            .decode_slice(mac, &mut given)
+            .map_err(|_| TokenError::Malformed)?;
         let given = &given[..length];
         // Other issuers may sign the text rather than its encoding. Neither can be taken for
         // the other: the text holds colons, which base64url does not.
         let by = |key: &Hmac<Sha256>, of: &[u8]| {
             key.clone().chain_update(of).verify_slice(given).is_ok()
         };
-        if !self.keys.iter().any(|key| by(key, signed.as_bytes()) || by(key, text)) {
+        if !self
+            .keys
+            .iter()
+            .any(|key| by(key, signed.as_bytes()) || by(key, text))
+        {
             return Err(TokenError::Signature);
         }
         let claims = Claims::parse(text).ok_or(TokenError::Malformed)?;
-        if claims.expires_ms <= now_ms { Err(TokenError::Expired) } else { Ok(claims) }
+        if claims.expires_ms <= now_ms {
+            Err(TokenError::Expired)
+        } else {
+            Ok(claims)
+        }
     }
 
     /// A key for another purpose, derived from the signing secret.
     pub fn derive(&self, purpose: &str) -> [u8; 32] {
-        self.keys[0].clone().chain_update(purpose).finalize().into_bytes().into()
+        self.keys[0]
+            .clone()
+            .chain_update(purpose)
+            .finalize()
+            .into_bytes()
+            .into()
     }
+}
+
+/// Eight bytes by which a token is told from others of the same user; nothing leads back to it.
+pub fn fingerprint(token: &str) -> u64 {
+    let digest = Sha256::digest(token);
+    digest
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 impl Claims {
@@ -129,7 +167,9 @@ impl Claims {
         let mut parts = text.split(':');
         let (uid, name, expiry) = (parts.next()?, parts.next()?, parts.next()?);
         let perms = parts.next();
-        if parts.next().is_some() || expiry.is_empty() || !expiry.bytes().all(|b| b.is_ascii_digit())
+        if parts.next().is_some()
+            || expiry.is_empty()
+            || !expiry.bytes().all(|b| b.is_ascii_digit())
         {
             return None;
         }
@@ -138,7 +178,12 @@ impl Claims {
             identity: Identity::new(uid, &name).ok()?,
             expires_ms: expiry.parse().ok()?,
             perms: perms
-                .map(|list| list.split(',').filter(|p| !p.is_empty()).map(str::to_owned).collect())
+                .map(|list| {
+                    list.split(',')
+                        .filter(|p| !p.is_empty())
+                        .map(str::to_owned)
+                        .collect()
+                })
                 .unwrap_or_default(),
         })
     }
@@ -162,7 +207,11 @@ mod tests {
         let token = keys.sign(&rose(), 1000, &perms);
         assert_eq!(
             keys.verify(&token, 999).unwrap(),
-            Claims { identity: rose(), expires_ms: 1000, perms }
+            Claims {
+                identity: rose(),
+                expires_ms: 1000,
+                perms
+            }
         );
         assert_eq!(keys.verify(&token, 1000), Err(TokenError::Expired));
     }
@@ -172,14 +221,21 @@ mod tests {
         let old = TokenKeys::parse(OLD).unwrap();
         let both = TokenKeys::parse(&format!("{NEW}\n\n  {OLD}\r\n")).unwrap();
         assert!(both.verify(&old.sign(&rose(), 9, &[]), 1).is_ok());
-        assert_eq!(old.verify(&both.sign(&rose(), 9, &[]), 1), Err(TokenError::Signature));
+        assert_eq!(
+            old.verify(&both.sign(&rose(), 9, &[]), 1),
+            Err(TokenError::Signature)
+        );
     }
 
     #[test]
     fn a_signature_over_the_text_itself_is_good_too() {
         let keys = TokenKeys::parse(NEW).unwrap();
         let text = "bob:Bob:4000";
-        let mac = keys.keys[0].clone().chain_update(text).finalize().into_bytes();
+        let mac = keys.keys[0]
+            .clone()
+            .chain_update(text)
+            .finalize()
+            .into_bytes();
         let token = format!("{}.{}", B64URL.encode(text), B64URL.encode(mac));
         assert_eq!(keys.verify(&token, 1).unwrap().identity.name(), "Bob");
     }
@@ -202,15 +258,42 @@ mod tests {
     fn malformed_tokens_are_refused() {
         let keys = TokenKeys::parse(NEW).unwrap();
         let long = "a".repeat(5000);
-        for bad in ["", ".", "a.b", "....", "bm90LWEtdG9rZW4", long.as_str(), "é.é"] {
+        for bad in [
+            "",
+            ".",
+            "a.b",
+            "....",
+            "bm90LWEtdG9rZW4",
+            long.as_str(),
+            "é.é",
+        ] {
             assert!(keys.verify(bad, 1).is_err(), "{bad}");
         }
         let signed = |text: &str| {
-            let mac = keys.keys[0].clone().chain_update(text).finalize().into_bytes();
+            let mac = keys.keys[0]
+                .clone()
+                .chain_update(text)
+                .finalize()
+                .into_bytes();
             format!("{}.{}", B64URL.encode(text), B64URL.encode(mac))
         };
-        for bad in ["a:b", "a:b:", "a:b:-1", "a:b:+9", "a:b:9e9", ":b:9999", "a b:c:9999", "a:b:99999999999999999999999", "a:b:9999:p:q", "a:%ff:9999"] {
-            assert_eq!(keys.verify(&signed(bad), 1), Err(TokenError::Malformed), "{bad}");
+        for bad in [
+            "a:b",
+            "a:b:",
+            "a:b:-1",
+            "a:b:+9",
+            "a:b:9e9",
+            ":b:9999",
+            "a b:c:9999",
+            "a:b:99999999999999999999999",
+            "a:b:9999:p:q",
+            "a:%ff:9999",
+        ] {
+            assert_eq!(
+                keys.verify(&signed(bad), 1),
+                Err(TokenError::Malformed),
+                "{bad}"
+            );
         }
     }
 

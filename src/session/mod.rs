@@ -1,3 +1,463 @@
-//! One connection's life. Pure.
+//! One connection's life: handshake → open → leaving → over. Pure: bytes and ticks in, frames
+//! and requests to the [`Host`] out. No socket, thread, clock or log.
+//!
+//! Owns: a connection's protocol state. Nothing else knows in which phase a connection is.
+//! Invariants: any split of the same bytes has the same outcome; what was said after our close
+//! frame is dropped; whoever is in the roster is taken out before the session is over.
 
 pub mod auth;
+mod meter;
+mod open;
+pub mod rules;
+
+use crate::parts::time::{Now, TICKS_PER_SEC, Tick};
+use crate::protocol::assembler::{Assembler, Input};
+use crate::protocol::envelope::{Envelope, MessageId};
+use crate::protocol::identity::Identity;
+use crate::protocol::inbound::Scratch;
+use crate::protocol::limits::Limits;
+use crate::protocol::outbound::SessionId;
+use crate::protocol::upgrade::{self, Refusal, Request};
+use crate::protocol::violation::Violation;
+use crate::protocol::{close, frame};
+use auth::Auth;
+use meter::Meter;
+use rules::Rules;
+
+/// How long a refused or full peer is told to stay away, in seconds.
+const RETRY_SECS: u32 = 5;
+/// A close frame that a peer's full window keeps from leaving waits so long at most, in seconds.
+const LAST_WORDS_SECS: u32 = 10;
+
+/// What a session may ask of the node. The reactor implements it, and a recorder in tests.
+pub trait Host {
+    /// Takes bytes for this peer, in order.
+    fn out(&mut self) -> &mut Vec<u8>;
+    fn message_id(&mut self) -> MessageId;
+    /// Enters this connection in the roster; the identity is then shared with equal ones, and
+    /// the number tells apart sessions of one second.
+    fn bind(&mut self, identity: Identity, since_secs: u32) -> (Identity, u16);
+    fn rename(&mut self, identity: &Identity);
+    fn set_online(&mut self, identity: &Identity, is_online: bool);
+    fn unbind(&mut self, identity: &Identity);
+    /// This session's user code.
+    fn user_code(&mut self, fingerprint: u64, identity: &Identity) -> String;
+    /// Hands an envelope to every session of a user, or to the one that a user code names.
+    fn send(&mut self, target: &str, envelope: &Envelope<'_>) -> Sent;
+    fn is_draining(&self) -> bool;
+    /// The reason of 1012 and 1013.
+    fn come_back(&mut self) -> String;
+    fn count(&mut self, event: Counted);
+}
+
+/// Where an envelope went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    ToSomebody,
+    NobodyThere,
+    /// Somebody is there, and the way to them is full.
+    Refused,
+}
+
+/// Events that only the session sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    Frame,
+    Ping,
+    Refusal(u16),
+    Close(u16),
+    Farewell,
+}
+
+/// What surrounds a call into a session.
+pub struct Context<'a, H> {
+    pub now: Now,
+    pub rules: &'a Rules,
+    pub host: &'a mut H,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The request head is awaited.
+    Handshake,
+    /// Frames flow.
+    Open,
+    /// The last word is written, perhaps not sent; what the peer says is dropped.
+    Leaving,
+    /// The last word is sent, the peer's end is awaited.
+    Lingering,
+    /// Nothing more to do: the socket may be dropped.
+    Over,
+}
+
+/// What a newcomer is, as far as the acceptor knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Newcomer {
+    Admitted,
+    /// Beyond the cap: upgraded, told where to go, closed.
+    Surplus,
+}
+
+pub struct Session {
+    assembler: Assembler,
+    /// The start of a torn request head.
+    head: Option<Box<Vec<u8>>>,
+    identity: Option<Identity>,
+    /// When the phase began: the start of its absolute deadline.
+    phase_since: Tick,
+    heard: Tick,
+    /// The last ping.
+    pinged: Tick,
+    /// Unix time at which the token ends; 0: never.
+    expires_secs: u32,
+    /// Unix time of the first binding.
+    since_secs: u32,
+    meter: Meter,
+    ordinal: u16,
+    preauth_bytes: u16,
+    strikes: u8,
+    /// This connection's part of the time over which heartbeats are spread.
+    spread: u8,
+    phase: Phase,
+    newcomer: Newcomer,
+    is_echo: bool,
+    is_online: bool,
+}
+
+impl Session {
+    /// `spread`: any number; sessions of different ones ping at different times.
+    pub fn new(now: Tick, newcomer: Newcomer, spread: u8) -> Session {
+        Session {
+            assembler: Assembler::default(),
+            head: None,
+            identity: None,
+            phase_since: now,
+            heard: now,
+            pinged: now,
+            expires_secs: 0,
+            since_secs: 0,
+            meter: Meter::default(),
+            ordinal: 0,
+            preauth_bytes: 0,
+            strikes: 0,
+            spread,
+            phase: Phase::Handshake,
+            newcomer,
+            is_echo: false,
+            is_online: false,
+        }
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// In the roster, and to be found there.
+    pub fn is_online(&self) -> bool {
+        self.is_online && self.phase == Phase::Open
+    }
+
+    /// The handshake is done, and no goodbye was said.
+    pub fn is_established(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    pub fn is_surplus(&self) -> bool {
+        self.newcomer == Newcomer::Surplus
+    }
+
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// The limits of this connection's queues and clocks.
+    pub fn limits<'a>(&self, rules: &'a Rules) -> &'a Limits {
+        if self.is_echo {
+            &rules.echo_limits
+        } else {
+            &rules.limits
+        }
+    }
+
+    /// The session's name, once it is bound.
+    pub fn id<'a>(&'a self, rules: &'a Rules) -> Option<SessionId<'a>> {
+        let identity = self.identity.as_ref()?;
+        Some(SessionId {
+            node: &rules.node_name,
+            uid: identity.uid(),
+            since_secs: self.since_secs,
+            ordinal: self.ordinal,
+        })
+    }
+
+    /// Takes what was read. Any split of the same bytes has the same outcome.
+    pub fn receive<H: Host>(
+        &mut self,
+        input: &mut Input<'_>,
+        scratch: &mut Scratch,
+        cx: &mut Context<'_, H>,
+    ) {
+        self.heard = cx.now.tick;
+        if self.phase == Phase::Handshake {
+            self.receive_head(input, cx);
+        }
+        if self.phase == Phase::Open {
+            self.receive_frames(input, scratch, cx);
+        }
+    }
+
+    /// When [`Session::expire`] wants to be called next.
+    pub fn deadline(&self, now: Now, rules: &Rules) -> Tick {
+        let limits = self.limits(rules);
+        match self.phase {
+            Phase::Handshake => self.phase_since.plus_secs(limits.handshake_secs),
+            Phase::Open => {
+                let torn = match (self.assembler.torn_since(), limits.message_secs) {
+                    (Some(since), secs @ 1..) => since.plus_secs(secs),
+                    _ => Tick::NEVER,
+                };
+                torn.min(self.auth_deadline(rules))
+                    .min(self.ping_due(limits))
+                    .min(self.idle_due(limits))
+                    .min(self.token_ends(now))
+            }
+            Phase::Leaving => self.phase_since.plus_secs(LAST_WORDS_SECS),
+            Phase::Lingering => self.phase_since.plus_secs(limits.close_secs),
+            Phase::Over => now.tick,
+        }
+    }
+
+    /// Does what is due now, perhaps nothing.
+    pub fn expire<H: Host>(&mut self, cx: &mut Context<'_, H>) {
+        let (now, rules) = (cx.now, cx.rules);
+        if now.tick < self.deadline(now, rules) {
+            return;
+        }
+        match self.phase {
+            Phase::Handshake if self.head.is_some() => self.refuse(Refusal::TIMEOUT, cx),
+            Phase::Handshake | Phase::Leaving | Phase::Lingering => self.phase = Phase::Over,
+            Phase::Open => {
+                let limits = self.limits(rules);
+                if self.auth_deadline(rules) <= now.tick {
+                    self.violate(Violation::NotAuthenticatedInTime, cx);
+                } else if self.token_ends(now) <= now.tick {
+                    self.violate(Violation::TokenExpired, cx);
+                } else if self.idle_due(limits) <= now.tick {
+                    self.violate(Violation::HeartbeatTimeout, cx);
+                } else if self.ping_due(limits) <= now.tick {
+                    self.pinged = now.tick;
+                    frame::write_header(frame::Opcode::Ping, 0, cx.host.out());
+                    cx.host.count(Counted::Ping);
+                } else {
+                    self.violate(Violation::TooSlow, cx);
+                }
+            }
+            Phase::Over => {}
+        }
+    }
+
+    /// Everything written has left, and our side of the socket is shut down.
+    pub fn said(&mut self, now: Tick) {
+        if self.phase == Phase::Leaving {
+            self.phase = Phase::Lingering;
+            self.phase_since = now;
+        }
+    }
+
+    /// Ends the session with a close frame; before the handshake is done, with 503.
+    pub fn close<H: Host>(&mut self, code: u16, reason: &str, cx: &mut Context<'_, H>) {
+        match self.phase {
+            Phase::Handshake => self.refuse(Refusal::DRAINING, cx),
+            Phase::Open => {
+                close::append(Some(code), reason, cx.host.out());
+                cx.host.count(Counted::Close(code));
+                self.leave(cx);
+            }
+            Phase::Leaving | Phase::Lingering | Phase::Over => {}
+        }
+    }
+
+    /// Ends the session for a peer's fault.
+    pub fn violate<H: Host>(&mut self, violation: Violation, cx: &mut Context<'_, H>) {
+        self.close(violation.close_code(), violation.reason(), cx);
+    }
+
+    /// Ends a handshake without an upgrade.
+    pub fn refuse<H: Host>(&mut self, refusal: Refusal, cx: &mut Context<'_, H>) {
+        cx.host.count(Counted::Refusal(refusal.status));
+        refusal.write(RETRY_SECS, cx.host.out());
+        self.leave(cx);
+    }
+
+    /// The socket is gone, or about to be: nobody must find this session any more.
+    pub fn abandon<H: Host>(&mut self, cx: &mut Context<'_, H>) {
+        if self.phase == Phase::Open {
+            cx.host.count(Counted::Close(1006));
+        }
+        self.leave(cx);
+        self.phase = Phase::Over;
+    }
+
+    fn leave<H: Host>(&mut self, cx: &mut Context<'_, H>) {
+        if let Some(identity) = self.identity.take() {
+            cx.host.unbind(&identity);
+        }
+        self.is_online = false;
+        self.head = None;
+        self.assembler = Assembler::default();
+        self.phase = Phase::Leaving;
+        self.phase_since = cx.now.tick;
+    }
+
+    fn receive_head<H: Host>(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, H>) {
+        let limits = &cx.rules.limits;
+        let fresh = &input.buffer[input.at..input.filled];
+        let Some(mut head) = self.head.take() else {
+            match upgrade::head_end(fresh, 0, limits) {
+                Ok(Some(end)) => {
+                    let start = input.at;
+                    input.at += end;
+                    self.answer_head(&input.buffer[start..start + end], cx);
+                }
+                Ok(None) if fresh.is_empty() => {}
+                Ok(None) => {
+                    self.head = Some(Box::new(fresh.to_vec()));
+                    input.at = input.filled;
+                }
+                Err(refusal) => self.refuse(refusal, cx),
+            }
+            return;
+        };
+        let before = head.len();
+        head.extend_from_slice(fresh);
+        match upgrade::head_end(&head, before, limits) {
+            Ok(Some(end)) => {
+                input.at += end - before;
+                self.answer_head(&head[..end], cx);
+            }
+            Ok(None) => {
+                input.at = input.filled;
+                self.head = Some(head);
+            }
+            Err(refusal) => self.refuse(refusal, cx),
+        }
+    }
+
+    fn answer_head<H: Host>(&mut self, head: &[u8], cx: &mut Context<'_, H>) {
+        let request = match Request::parse(head, &cx.rules.limits) {
+            Ok(request) => request,
+            Err(refusal) => return self.refuse(refusal, cx),
+        };
+        if request.is_health_probe() {
+            let is_draining = cx.host.is_draining();
+            upgrade::write_health(is_draining, cx.host.out());
+            return self.leave(cx);
+        }
+        if let Err(refusal) = self.upgrade(&request, cx) {
+            self.refuse(refusal, cx);
+        }
+    }
+
+    fn upgrade<H: Host>(
+        &mut self,
+        request: &Request<'_>,
+        cx: &mut Context<'_, H>,
+    ) -> Result<(), Refusal> {
+        let rules = cx.rules;
+        let is_echo = rules.echo_path.as_deref() == Some(request.path);
+        if request.path != rules.path && !is_echo {
+            return Err(Refusal::NOT_FOUND);
+        }
+        let accept_key = request.accept_key()?;
+        if !rules.origins.allow(request.origin()?) {
+            return Err(Refusal::FORBIDDEN_ORIGIN);
+        }
+        if self.is_surplus() || cx.host.is_draining() {
+            request.write_accept(&accept_key, cx.host.out());
+            self.phase = Phase::Open;
+            let code = if cx.host.is_draining() { 1012 } else { 1013 };
+            let reason = cx.host.come_back();
+            cx.host.count(Counted::Farewell);
+            self.close(code, &reason, cx);
+            return Ok(());
+        }
+        let claims = if is_echo {
+            None
+        } else {
+            identify(request, cx)?
+        };
+        request.write_accept(&accept_key, cx.host.out());
+        self.phase = Phase::Open;
+        self.phase_since = cx.now.tick;
+        self.is_echo = is_echo;
+        if let Some((identity, expires_ms, fingerprint)) = claims {
+            self.bind(identity, expires_ms, fingerprint, cx);
+        }
+        Ok(())
+    }
+
+    fn auth_deadline(&self, rules: &Rules) -> Tick {
+        if self.identity.is_some() || self.is_echo {
+            return Tick::NEVER;
+        }
+        self.phase_since.plus_secs(rules.limits.auth_timeout_secs)
+    }
+
+    fn ping_due(&self, limits: &Limits) -> Tick {
+        if limits.ping_secs == 0 {
+            return Tick::NEVER;
+        }
+        // Up to a quarter later, each connection at its own time: a crowd that came at once
+        // does not ping at once.
+        let period = limits.ping_secs.saturating_mul(TICKS_PER_SEC);
+        let spread = u64::from(period / 4) * u64::from(self.spread) / 256;
+        self.heard
+            .max(self.pinged)
+            .plus_ticks(period.saturating_add(spread as u32))
+    }
+
+    fn idle_due(&self, limits: &Limits) -> Tick {
+        if limits.idle_secs == 0 {
+            Tick::NEVER
+        } else {
+            self.heard.plus_secs(limits.idle_secs)
+        }
+    }
+
+    /// The tick at which the token ends by the wall clock, which may step.
+    fn token_ends(&self, now: Now) -> Tick {
+        match self.expires_secs {
+            0 => Tick::NEVER,
+            ends => now.tick.plus_secs(ends.saturating_sub(now.wall_secs())),
+        }
+    }
+}
+
+/// Who asks for the upgrade: identity, expiry (Unix milliseconds, 0: never), fingerprint.
+fn identify<H: Host>(
+    request: &Request<'_>,
+    cx: &Context<'_, H>,
+) -> Result<Option<(Identity, u64, u64)>, Refusal> {
+    match &*cx.rules.auth {
+        Auth::Hmac(keys) => request
+            .token()
+            .map(|token| {
+                let claims = keys
+                    .verify(&token, cx.now.wall_ms)
+                    .map_err(|_| Refusal::BAD_TOKEN)?;
+                Ok((
+                    claims.identity,
+                    claims.expires_ms,
+                    auth::fingerprint(&token),
+                ))
+            })
+            .transpose(),
+        Auth::None => request
+            .parameter("openid")
+            .map(|openid| {
+                let identity = Identity::new(&openid, "").map_err(|_| Refusal::BAD_OPENID)?;
+                Ok((identity, 0, 0))
+            })
+            .transpose(),
+    }
+}

@@ -1,0 +1,365 @@
+//! The node's numbers as Prometheus text, read when somebody asks.
+//!
+//! Owns: names, units and help of all metrics, and the counter of API requests. All other numbers
+//! belong to the node and its reactors.
+
+use std::fmt::Error;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::{Registry, Unit};
+use tikv_jemalloc_ctl::{epoch, stats as jemalloc};
+
+use super::answer::Answer;
+use super::{Services, Shared};
+use crate::stats::{CLOSE_CODES, Count, REFUSALS, ReactorStats, TURN_MICROS};
+
+/// OpenMetrics, which Prometheus reads since 2.5.
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<[(&'static str, String); 1], Counter>,
+}
+
+impl Metrics {
+    pub fn new(services: Arc<Services>) -> Metrics {
+        let mut registry = Registry::with_prefix("throng");
+        let requests = Family::default();
+        registry.register(
+            "api_requests",
+            "Answers of the HTTP API by status",
+            requests.clone(),
+        );
+        registry.register_collector(Box::new(Node(services)));
+        Metrics { registry, requests }
+    }
+
+    pub fn count_request(&self, status: StatusCode) {
+        self.requests
+            .get_or_create(&[("status", status.as_u16().to_string())])
+            .inc();
+    }
+}
+
+pub async fn show(State(desk): Shared) -> Response {
+    let mut text = String::new();
+    match encode(&mut text, &desk.metrics.registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(Error) => {
+            let msg = "the metrics could not be written";
+            Answer::error(StatusCode::INTERNAL_SERVER_ERROR, msg).into_response()
+        }
+    }
+}
+
+struct Node(Arc<Services>);
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Node")
+    }
+}
+
+impl Collector for Node {
+    fn encode(&self, encoder: DescriptorEncoder) -> Result<(), Error> {
+        let mut sheet = Sheet {
+            encoder,
+            stats: &self.0.stats,
+        };
+        self.node(&mut sheet)?;
+        traffic(&mut sheet)?;
+        ends(&mut sheet)?;
+        self.reactors(&mut sheet)
+    }
+}
+
+impl Node {
+    fn node(&self, sheet: &mut Sheet<'_>) -> Result<(), Error> {
+        let Services {
+            node,
+            roster,
+            started,
+            ..
+        } = &*self.0;
+        let (users, sessions) = roster.counts();
+        let draining = u64::from(node.is_draining());
+        sheet.gauge(
+            "connections",
+            "Connections admitted, authenticated or not",
+            None,
+            node.connections() as u64,
+        )?;
+        sheet.gauge(
+            "connections_max",
+            "Connections that this node admits",
+            None,
+            node.max_connections as u64,
+        )?;
+        sheet.gauge(
+            "sessions",
+            "Connections that are bound to a user",
+            None,
+            sessions as u64,
+        )?;
+        sheet.gauge(
+            "users",
+            "Users that have a session here",
+            None,
+            users as u64,
+        )?;
+        sheet.gauge(
+            "draining",
+            "1 while this node is letting its clients go",
+            None,
+            draining,
+        )?;
+        sheet.gauge(
+            "uptime",
+            "Time since the start",
+            Some(Unit::Seconds),
+            started.elapsed().as_secs(),
+        )?;
+        // Where the numbers cannot be read there is another allocator, and nothing to say.
+        if epoch::advance().is_ok()
+            && let (Ok(allocated), Ok(resident)) =
+                (jemalloc::allocated::read(), jemalloc::resident::read())
+        {
+            sheet.gauge(
+                "allocated",
+                "Memory that is in use by the process",
+                Some(Unit::Bytes),
+                allocated as u64,
+            )?;
+            sheet.gauge(
+                "resident",
+                "Memory that the allocator holds",
+                Some(Unit::Bytes),
+                resident as u64,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn reactors(&self, sheet: &mut Sheet<'_>) -> Result<(), Error> {
+        let clock_ms = self.0.started.elapsed().as_millis() as u64;
+        let running = |s: &ReactorStats| match s.turn_since_ms.get() {
+            0 => 0.0,
+            since => clock_ms.saturating_sub(since) as f64 / 1e3,
+        };
+        sheet.each(
+            "open_sockets",
+            "Sockets held, those that are closing included",
+            None,
+            |s| s.open.get() as f64,
+        )?;
+        sheet.each(
+            "bound_sockets",
+            "Sockets that are bound to a user",
+            None,
+            |s| s.bound.get() as f64,
+        )?;
+        sheet.each("timers", "Entries in the timing wheel", None, |s| {
+            s.timers.get() as f64
+        })?;
+        sheet.each(
+            "write_queue",
+            "Bytes that wait in write queues",
+            Some(Unit::Bytes),
+            |s| s.queued_bytes.get() as f64,
+        )?;
+        sheet.each(
+            "turn_running",
+            "For how long the current turn has been running",
+            Some(Unit::Seconds),
+            running,
+        )?;
+        sheet.each(
+            "turn_worst",
+            "CPU time of the longest turn",
+            Some(Unit::Seconds),
+            |s| s.turn_worst_micros.get() as f64 / 1e6,
+        )?;
+        sheet.turns()
+    }
+}
+
+fn traffic(sheet: &mut Sheet<'_>) -> Result<(), Error> {
+    let bytes = || Some(Unit::Bytes);
+    sheet.sum("accepted", "Sockets accepted", None, |s| &s.accepted)?;
+    sheet.sum("frames_received", "Frames read from clients", None, |s| {
+        &s.frames_in
+    })?;
+    sheet.sum(
+        "received",
+        "Bytes read from clients after the upgrade",
+        bytes(),
+        |s| &s.bytes_in,
+    )?;
+    sheet.sum("sent", "Bytes written to clients", bytes(), |s| {
+        &s.bytes_out
+    })?;
+    sheet.sum("writes", "Writes to sockets that carried them", None, |s| {
+        &s.writes
+    })?;
+    sheet.sum("deliveries", "Messages handed to a session", None, |s| {
+        &s.deliveries
+    })?;
+    sheet.sum(
+        "broadcast_deliveries",
+        "Broadcast messages handed to a session",
+        None,
+        |s| &s.broadcast_deliveries,
+    )?;
+    sheet.sum("pings", "Pings sent to silent clients", None, |s| &s.pings)
+}
+
+fn ends(sheet: &mut Sheet<'_>) -> Result<(), Error> {
+    sheet.sum(
+        "dropped",
+        "Messages that a full mailbox or write queue refused",
+        None,
+        |s| &s.dropped,
+    )?;
+    sheet.sum(
+        "farewells",
+        "Newcomers beyond the cap that were told where to go",
+        None,
+        |s| &s.farewells,
+    )?;
+    sheet.sum(
+        "descriptors_exhausted",
+        "Times that no descriptor was left to accept with",
+        None,
+        |s| &s.descriptors_exhausted,
+    )?;
+    sheet.named(
+        "refusals",
+        "Upgrades refused, by HTTP status",
+        "status",
+        &REFUSALS,
+        |s| &s.refusals,
+    )?;
+    sheet.named(
+        "closes",
+        "Connections closed, by close code; 1006: without a close frame",
+        "code",
+        &CLOSE_CODES,
+        |s| &s.closes,
+    )
+}
+
+/// Writes metrics, one kind a method.
+struct Sheet<'a> {
+    encoder: DescriptorEncoder<'a>,
+    stats: &'a [Arc<ReactorStats>],
+}
+
+impl Sheet<'_> {
+    /// One number of the node.
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        value: u64,
+    ) -> Result<(), Error> {
+        self.encoder
+            .encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?
+            .encode_gauge(&value)
+    }
+
+    /// A gauge of each reactor.
+    fn each(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        of: impl Fn(&ReactorStats) -> f64,
+    ) -> Result<(), Error> {
+        let mut metric =
+            self.encoder
+                .encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
+        for (number, stats) in self.stats.iter().enumerate() {
+            metric
+                .encode_family(&[("reactor", number)])?
+                .encode_gauge(&of(stats))?;
+        }
+        Ok(())
+    }
+
+    /// A counter, summed over the reactors.
+    fn sum(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        of: impl Fn(&ReactorStats) -> &Count,
+    ) -> Result<(), Error> {
+        let total: u64 = self.stats.iter().map(|stats| of(stats).get()).sum();
+        self.encoder
+            .encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&total, None)
+    }
+
+    /// Counters that stand side by side under their names; the last counts all others.
+    fn named(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        names: &[u16],
+        of: impl Fn(&ReactorStats) -> &[Count],
+    ) -> Result<(), Error> {
+        let mut metric = self
+            .encoder
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (at, code) in names.iter().enumerate() {
+            let text = if *code == 0 {
+                "other".to_owned()
+            } else {
+                code.to_string()
+            };
+            let total: u64 = self.stats.iter().map(|stats| of(stats)[at].get()).sum();
+            metric
+                .encode_family(&[(label, text)])?
+                .encode_counter::<NoLabelSet, _, u64>(&total, None)?;
+        }
+        Ok(())
+    }
+
+    fn turns(&mut self) -> Result<(), Error> {
+        let help = "CPU time of a reactor's turns";
+        let mut metric = self.encoder.encode_descriptor(
+            "turn",
+            help,
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for (number, stats) in self.stats.iter().enumerate() {
+            let tops = TURN_MICROS
+                .iter()
+                .map(|&micros| micros as f64 / 1e6)
+                .chain([f64::INFINITY]);
+            let buckets: Vec<(f64, u64)> = tops
+                .zip(&stats.turn_histogram)
+                .map(|(top, count)| (top, count.get()))
+                .collect();
+            // From the buckets, so that the total agrees with them while the reactor counts on.
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            let sum = stats.turn_micros.get() as f64 / 1e6;
+            metric
+                .encode_family(&[("reactor", number)])?
+                .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! Letting everybody go, paced, so that the nodes that they go to are not overrun.
+
+use super::Reactor;
+use crate::command::DrainPlan;
+use crate::parts::time::{Now, TICKS_PER_SEC, Tick};
+
+pub struct Drain {
+    /// Closings a tick, for this reactor, in thousandths.
+    pace_milli: u64,
+    /// Thousandths of closings that are due and not done.
+    credit_milli: u64,
+    last: Tick,
+    /// When nobody is waited for any longer.
+    until: Tick,
+    /// The next slot to look at.
+    cursor: usize,
+}
+
+impl Reactor {
+    pub(super) fn start_draining(&mut self, plan: DrainPlan, now: Now) {
+        let reactors = self.shared.switchboard.reactors().max(1) as u64;
+        self.drain.get_or_insert(Drain {
+            pace_milli: u64::from(plan.per_sec) * 1000 / reactors / u64::from(TICKS_PER_SEC),
+            credit_milli: 1000,
+            last: now.tick,
+            until: now.tick.plus_secs(plan.within_secs),
+            cursor: 0,
+        });
+    }
+
+    /// Drained: nobody is left, or the time is over.
+    pub(super) fn is_drained(&self) -> bool {
+        self.drain
+            .as_ref()
+            .is_some_and(|drain| self.slots.is_empty() || drain.until <= self.shared.now().tick)
+    }
+
+    /// Closes as many connections as are due by now. Newcomers are told to go elsewhere by their
+    /// own upgrade; the listener goes last, with the reactor.
+    pub(super) fn let_go(&mut self, now: Now) {
+        let Some(drain) = &mut self.drain else { return };
+        let ticks = u64::from(now.tick.0.saturating_sub(drain.last.0));
+        drain.last = now.tick;
+        drain.credit_milli += ticks * drain.pace_milli;
+        let mut due = drain.credit_milli / 1000;
+        drain.credit_milli %= 1000;
+        let mut cursor = drain.cursor;
+        while due > 0 && cursor < self.slots.bound() {
+            if let Some((key, connection)) = self.slots.at(cursor)
+                && connection.session.is_established()
+            {
+                self.with_session(key, now, |session, cx| {
+                    let reason = crate::session::Host::come_back(cx.host);
+                    session.close(1012, &reason, cx);
+                });
+                due -= 1;
+            }
+            cursor += 1;
+        }
+        if let Some(drain) = &mut self.drain {
+            drain.cursor = cursor;
+        }
+    }
+}
