@@ -8,6 +8,7 @@ pub mod mailbox;
 pub mod parts;
 pub mod protocol;
 pub mod reactor;
+pub mod server;
 pub mod session;
 pub mod stats;
 pub mod sys;

@@ -191,7 +191,13 @@ impl Prover {
             && self.is_good_path("echo_path", &path)
         {
             if path == config.path {
-                self.problem("echo_path", format!("= {path:?} is also the path of the endpoint, which would be dead: choose another"));
+                self.problem(
+                    "echo_path",
+                    format!(
+                        "= {path:?} is also the path of the endpoint, which would be dead: choose \
+                        another"
+                    ),
+                );
             }
             config.echo_path = Some(path);
         }
@@ -201,7 +207,13 @@ impl Prover {
                 !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '*', ' '])
             });
             if !is_origin && origin != "null" {
-                self.problem("allowed_origins", format!("holds {origin:?}, which no browser sends: write it as https://example.com, an empty list allows all"));
+                self.problem(
+                    "allowed_origins",
+                    format!(
+                        "holds {origin:?}, which no browser sends: write it as \
+                        https://example.com, an empty list allows all"
+                    ),
+                );
             }
             config.allowed_origins.push(origin);
         }
@@ -247,7 +259,13 @@ impl Prover {
             let key = key.trim();
             let length = key.chars().count();
             if length < API_KEY_CHARS_MIN {
-                self.problem("api_key", format!("has {length} characters and could be guessed: {API_KEY_CHARS_MIN} or more are needed, as from `openssl rand -hex 32`"));
+                self.problem(
+                    "api_key",
+                    format!(
+                        "has {length} characters and could be guessed: {API_KEY_CHARS_MIN} or \
+                        more are needed, as from `openssl rand -hex 32`"
+                    ),
+                );
             } else if !key.bytes().all(|b| b.is_ascii_graphic()) {
                 self.problem(
                     "api_key",
@@ -257,7 +275,14 @@ impl Prover {
             config.api_key = Some(key.to_owned());
         } else if !config.api.ip().is_loopback() && !self.was_set("api_key_file") {
             let api = config.api;
-            self.problem("api", format!("= {api} without an API key would let everybody who reaches it send to all clients: set THRONG_API_KEY or api_key_file, or listen on 127.0.0.1"));
+            self.problem(
+                "api",
+                format!(
+                    "= {api} without an API key would let everybody who \
+                    reaches it send to all clients: set THRONG_API_KEY or api_key_file, \
+                    or listen on 127.0.0.1"
+                ),
+            );
         }
     }
 
@@ -272,7 +297,14 @@ impl Prover {
         }
         if config.auth == AuthMode::None && !anywhere && !config.listen.ip().is_loopback() {
             let listen = config.listen;
-            self.problem("listen", format!("= {listen} with auth = \"none\" would let anybody be anyone: listen on 127.0.0.1, use auth = \"hmac\", or set auth_none_anywhere = true (THRONG_AUTH_NONE_ANYWHERE) if that is meant"));
+            self.problem(
+                "listen",
+                format!(
+                    "= {listen} with auth = \"none\" would let anybody \
+                    be anyone: listen on 127.0.0.1, use auth = \"hmac\", or set \
+                    auth_none_anywhere = true (THRONG_AUTH_NONE_ANYWHERE) if that is meant"
+                ),
+            );
         }
     }
 
@@ -287,7 +319,13 @@ impl Prover {
         }
         config.token_secret = self.secret("token_secret", "token_secret_file");
         if let Some(Err(error)) = config.token_secret.as_deref().map(TokenKeys::parse) {
-            self.problem("token_secret", format!("cannot sign: {error}. Make one with `openssl rand -hex 32`, or leave it out and the node makes its own"));
+            self.problem(
+                "token_secret",
+                format!(
+                    "cannot sign: {error}. Make one with `openssl rand -hex 32`, or leave it out \
+                    and the node makes its own"
+                ),
+            );
         }
     }
 
@@ -344,7 +382,8 @@ impl Prover {
     }
 
     fn bounds(&mut self, limits: &Limits) {
-        let no_one = "at 0 nobody could connect or speak, and far beyond the default one client could hold the node";
+        let no_one = "at 0 nobody could connect or speak, and far beyond the default one \
+                client could hold the node";
         let mib = 1 << 20;
         for (key, value, range) in [
             (
@@ -438,7 +477,13 @@ impl Prover {
             listen.ip() == api.ip() || listen.ip().is_unspecified() || api.ip().is_unspecified();
         if listen.port() == api.port() && listen.port() != 0 && overlap {
             let listen_name = self.layers.name("listen");
-            self.problem("api", format!("= {api} and {listen_name} = {listen} would take the same port: give one of them another"));
+            self.problem(
+                "api",
+                format!(
+                    "= {api} and {listen_name} = {listen} would take the \
+                    same port: give one of them another"
+                ),
+            );
         }
     }
 
@@ -487,7 +532,13 @@ impl Prover {
         match std::fs::read_to_string(&full) {
             Ok(text) => Some(text),
             Err(error) => {
-                self.problem(file_key, format!("= {path:?} cannot be read ({error}): name a file that the server's user may read"));
+                self.problem(
+                    file_key,
+                    format!(
+                        "= {path:?} cannot be read ({error}): name a file that the server's user \
+                        may read"
+                    ),
+                );
                 None
             }
         }
@@ -518,7 +569,8 @@ fn check_public_url(url: &str) -> Result<(), String> {
     if url.len() > PUBLIC_URL_BYTES_MAX {
         let bytes = url.len();
         return Err(format!(
-            "has {bytes} bytes: more than {PUBLIC_URL_BYTES_MAX} do not fit into a close reason with the rest"
+            "has {bytes} bytes: more than {PUBLIC_URL_BYTES_MAX} do not fit into a close \
+                    reason with the rest"
         ));
     }
     if !url.bytes().all(|b| b.is_ascii_graphic()) || url.contains(['"', '\\', '#']) {

@@ -244,7 +244,8 @@ fn is_unbuilt(key: &str) -> bool {
 fn unknown(name: &str, table: Option<&str>, key: &str) -> String {
     if is_unbuilt(key) && table.is_none() {
         return format!(
-            "{name} is not built into this version: a node works alone and keeps nothing. Leave it out"
+            "{name} is not built into this version: a node works alone and keeps nothing. \
+                    Leave it out"
         );
     }
     let hint = match table {

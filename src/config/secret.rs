@@ -20,21 +20,25 @@ pub const SECRET_FILE: &str = "token.secret";
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
     #[error(
-        "cannot make the data directory {0}: {1}. Name another with --data-dir, or set THRONG_TOKEN_SECRET"
+        "cannot make the data directory {0}: {1}. Name another with --data-dir, or set \
+                THRONG_TOKEN_SECRET"
     )]
     Directory(PathBuf, io::Error),
     #[error(
-        "cannot write {0}: {1}. Make the directory writable for the server's user, or set THRONG_TOKEN_SECRET"
+        "cannot write {0}: {1}. Make the directory writable for the server's user, or set \
+                THRONG_TOKEN_SECRET"
     )]
     Write(PathBuf, io::Error),
     #[error("cannot read {0}: {1}. Run as the user that the server runs as")]
     Read(PathBuf, io::Error),
     #[error(
-        "{0} can be read by others than its owner (mode {1:03o}), who could sign tokens: chmod 600 {0}, and replace it if somebody may have"
+        "{0} can be read by others than its owner (mode {1:03o}), who could sign tokens: \
+                chmod 600 {0}, and replace it if somebody may have"
     )]
     Open(PathBuf, u32),
     #[error(
-        "{0} holds no good secret: {1}. Remove it and the node makes a new one; all tokens end with it"
+        "{0} holds no good secret: {1}. Remove it and the node makes a new one; all tokens \
+                end with it"
     )]
     Bad(PathBuf, SecretError),
     #[error("the system gives no random bytes: {0}")]

@@ -61,7 +61,8 @@ pub async fn send(State(desk): Shared, request: Request) -> Result<Answer, Answe
     } else if is_live {
         deliver(&desk, &message, targets)
     } else {
-        let msg = "this node has no store for addressed messages: send \"store\":false to reach those who are online";
+        let msg = "this node has no store for addressed messages: send \"store\":false to \
+                reach those who are online";
         Err(Answer::error(StatusCode::SERVICE_UNAVAILABLE, msg)
             .with(json!({"reason": "store_down"})))
     }

@@ -83,7 +83,7 @@ impl Collector for Node {
 }
 
 impl Node {
-    fn node(&self, sheet: &mut Sheet<'_>) -> Result<(), Error> {
+    fn node(&self, sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
         let Services {
             node,
             roster,
@@ -149,7 +149,7 @@ impl Node {
         Ok(())
     }
 
-    fn reactors(&self, sheet: &mut Sheet<'_>) -> Result<(), Error> {
+    fn reactors(&self, sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
         let clock_ms = self.0.started.elapsed().as_millis() as u64;
         let running = |s: &ReactorStats| match s.turn_since_ms.get() {
             0 => 0.0,
@@ -192,7 +192,7 @@ impl Node {
     }
 }
 
-fn traffic(sheet: &mut Sheet<'_>) -> Result<(), Error> {
+fn traffic(sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
     let bytes = || Some(Unit::Bytes);
     sheet.sum("accepted", "Sockets accepted", None, |s| &s.accepted)?;
     sheet.sum("frames_received", "Frames read from clients", None, |s| {
@@ -222,7 +222,7 @@ fn traffic(sheet: &mut Sheet<'_>) -> Result<(), Error> {
     sheet.sum("pings", "Pings sent to silent clients", None, |s| &s.pings)
 }
 
-fn ends(sheet: &mut Sheet<'_>) -> Result<(), Error> {
+fn ends(sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
     sheet.sum(
         "dropped",
         "Messages that a full mailbox or write queue refused",
@@ -258,12 +258,12 @@ fn ends(sheet: &mut Sheet<'_>) -> Result<(), Error> {
 }
 
 /// Writes metrics, one kind a method.
-struct Sheet<'a> {
-    encoder: DescriptorEncoder<'a>,
-    stats: &'a [Arc<ReactorStats>],
+struct Sheet<'e, 's> {
+    encoder: DescriptorEncoder<'e>,
+    stats: &'s [Arc<ReactorStats>],
 }
 
-impl Sheet<'_> {
+impl Sheet<'_, '_> {
     /// One number of the node.
     fn gauge(
         &mut self,

@@ -582,6 +582,9 @@ fn it_stops_when_it_is_told_to() {
     let Rig { control, .. } = Rig::new();
     let address = control.address();
     let mut idle = TcpStream::connect(address).unwrap();
+    let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    idle.write_all(request).unwrap();
+    assert!(idle.read(&mut [0; 4096]).unwrap() > 0);
     let begin = Instant::now();
     control.stop();
     assert!(begin.elapsed() < Duration::from_secs(4));

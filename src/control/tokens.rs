@@ -57,10 +57,11 @@ pub fn make(keys: &TokenKeys, order: &Order, now_ms: u64) -> Result<Token, Strin
     Ok(Token { text, expires_ms })
 }
 
-pub async fn issue(State(desk): Shared, request: Request) -> Result<Answer, Answer> {
+pub(super) async fn issue(State(desk): Shared, request: Request) -> Result<Answer, Answer> {
     let order: Order = read_json(request).await?;
     let Auth::Hmac(keys) = &*desk.services.auth else {
-        let msg = "this node runs with auth = \"none\", where tokens mean nothing: clients name themselves";
+        let msg = "this node runs with auth = \"none\", where tokens mean nothing: clients \
+                name themselves";
         return Err(Answer::bad(msg));
     };
     let token = make(keys, &order, now_ms()).map_err(Answer::bad)?;
