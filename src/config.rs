@@ -5,8 +5,11 @@
 //! Invariants: a `Config` that exists has passed every check; loading changes nothing on disk.
 //! Neighbours: `main` loads it, `server` splits it into the options of each part.
 
+mod access;
 mod args;
+mod bounds;
 mod checks;
+mod endpoint;
 mod keys;
 mod layers;
 mod secret;

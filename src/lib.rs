@@ -4,6 +4,7 @@ pub mod command;
 pub mod config;
 pub mod control;
 pub mod hub;
+pub mod log;
 pub mod mailbox;
 pub mod parts;
 pub mod protocol;

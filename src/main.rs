@@ -1,1 +1,109 @@
-fn main() {}
+//! Arguments, configuration, run, exit code: 0 done, 1 failed at run time, 2 bad configuration
+//! or arguments.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use throng::config::{
+    AuthMode, Cli, Command, Config, ConfigErrors, Environment, ServeArgs, TokenArgs, TokenConfig,
+    load_or_create_secret,
+};
+use throng::control::tokens;
+use throng::session::auth::TokenKeys;
+
+#[global_allocator]
+static ALLOCATOR: jemallocator::Jemalloc = jemallocator::Jemalloc;
+
+/// What ends the process badly: a sentence for the operator and an exit status.
+struct Failure {
+    status: u8,
+    sentence: String,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => serve(&cli.serve),
+        Some(Command::Serve(args)) => serve(&args),
+        Some(Command::Token(args)) => token(args),
+        Some(Command::Doctor { .. }) => {
+            Err(Failure::bad("throng doctor is not built into this version"))
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { status, sentence }) => {
+            eprintln!("throng: {sentence}");
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn serve(args: &ServeArgs) -> Result<(), Failure> {
+    let config = Config::load(args, &Environment::of_process())?;
+    if args.check {
+        for warning in &config.warnings {
+            eprintln!("throng: {warning}");
+        }
+        return print("the configuration is good");
+    }
+    throng::log::start(config.log_level, config.log_format);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    throng::server::run(config).map_err(|error| Failure {
+        status: error.exit_code(),
+        sentence: error.to_string(),
+    })
+}
+
+/// Prints one token and nothing else.
+fn token(args: TokenArgs) -> Result<(), Failure> {
+    let config = TokenConfig::load(&args, &Environment::of_process())?;
+    if config.auth == AuthMode::None {
+        let sentence = "with auth = \"none\" tokens mean nothing: clients name themselves";
+        return Err(Failure::bad(sentence));
+    }
+    let secret = match config.token_secret {
+        Some(secret) => secret,
+        None => load_or_create_secret(&config.data_dir).map_err(Failure::at_run_time)?,
+    };
+    let keys = TokenKeys::parse(&secret).map_err(Failure::at_run_time)?;
+    let order = tokens::Order {
+        user_id: args.user,
+        user_name: Some(args.name),
+        ttl_secs: Some(args.ttl_secs),
+        perms: Some(args.perms),
+    };
+    let token = tokens::make(&keys, &order, throng::control::now_ms()).map_err(Failure::bad)?;
+    print(&token.text)
+}
+
+fn print(line: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{line}").map_err(Failure::at_run_time)
+}
+
+impl Failure {
+    fn bad(sentence: impl ToString) -> Failure {
+        let sentence = sentence.to_string();
+        Failure {
+            status: 2,
+            sentence,
+        }
+    }
+
+    fn at_run_time(error: impl ToString) -> Failure {
+        let sentence = error.to_string();
+        Failure {
+            status: 1,
+            sentence,
+        }
+    }
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Failure {
+        Failure::bad(errors)
+    }
+}

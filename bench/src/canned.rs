@@ -22,7 +22,12 @@ pub fn greeting() -> Vec<u8> {
         "{{\"userCode\":\"{code}\",\"userId\":\"{UID}\",\"userName\":\"{UID}\",\
          \"epoch\":\"0123456789abcdef\",\"headSeq\":0}}"
     );
-    let tail = Envelope { msg: &msg, msg_type: 0, from: "system", ..envelope() };
+    let tail = Envelope {
+        msg: &msg,
+        msg_type: 0,
+        from: "system",
+        ..envelope()
+    };
     frame::write_plain(&mut wire, TEXT, &with_head(&tail));
     wire
 }
@@ -42,8 +47,14 @@ pub fn registered() -> Vec<u8> {
 pub fn broadcast(msg: &str, wire: &mut Vec<u8>) {
     let mut text = Vec::new();
     let request_id = Some("0123456789abcdef0123456789abcdef");
-    Envelope { msg, request_id, trigger: Trigger::Http, from: "system", ..envelope() }
-        .write_broadcast(&mut text);
+    Envelope {
+        msg,
+        request_id,
+        trigger: Trigger::Http,
+        from: "system",
+        ..envelope()
+    }
+    .write_broadcast(&mut text);
     frame::write_plain(wire, TEXT, &text);
 }
 
@@ -52,8 +63,17 @@ pub fn direct() -> (Vec<u8>, std::ops::Range<usize>) {
     let body = "#".repeat(BODY_BYTES);
     let msg = format!("\"{body}\"");
     let mut wire = Vec::new();
-    frame::write_plain(&mut wire, TEXT, &with_head(&Envelope { msg: &msg, ..envelope() }));
-    let at = wire.windows(BODY_BYTES).position(|window| window == body.as_bytes());
+    frame::write_plain(
+        &mut wire,
+        TEXT,
+        &with_head(&Envelope {
+            msg: &msg,
+            ..envelope()
+        }),
+    );
+    let at = wire
+        .windows(BODY_BYTES)
+        .position(|window| window == body.as_bytes());
     let at = at.expect("the body was just written");
     (wire, at..at + BODY_BYTES)
 }
@@ -94,7 +114,11 @@ mod tests {
         let mut wire = Vec::new();
         broadcast(&message::wave(77), &mut wire);
         assert_eq!(message::read(&text(&wire)), Text::Wave(77));
-        let sent = message::Direct { number: 1, sent_nanos: 2, receiver: 3 };
+        let sent = message::Direct {
+            number: 1,
+            sent_nanos: 2,
+            receiver: 3,
+        };
         let (mut wire, place) = direct();
         let mut body = String::new();
         message::write_direct_body(&mut body, sent);

@@ -48,7 +48,10 @@ struct Mailbox {
 
 impl Mailbox {
     fn send(&self, mail: Mail) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(mail);
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(mail);
         if !self.is_woken.swap(true, Ordering::AcqRel) {
             self.bell.ring();
         }
@@ -72,35 +75,50 @@ pub fn serve(listen: SocketAddr, reactors: usize) -> io::Result<()> {
     sys::raise_descriptor_limit()?;
     let mailbox = || {
         let (queue, is_woken) = (Mutex::default(), AtomicBool::new(false));
-        Ok::<_, io::Error>(Mailbox { queue, is_woken, bell: EventFd::new()? })
+        Ok::<_, io::Error>(Mailbox {
+            queue,
+            is_woken,
+            bell: EventFd::new()?,
+        })
     };
-    let mailboxes = (0..reactors).map(|_| mailbox()).collect::<io::Result<Vec<_>>>()?;
+    let mailboxes = (0..reactors)
+        .map(|_| mailbox())
+        .collect::<io::Result<Vec<_>>>()?;
     // It holds the port, which may have been picked, until all have bound it.
     let holder = bind(listen)?;
     let shared = Arc::new(Shared {
-        address: holder.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?,
+        address: holder
+            .local_addr()?
+            .as_socket()
+            .ok_or(io::ErrorKind::AddrNotAvailable)?,
         mailboxes,
         directory: (0..CLIENTS_MAX).map(|_| AtomicU64::new(0)).collect(),
     });
     let (ready, all_ready) = mpsc::channel();
     for number in 0..reactors {
         let (shared, ready) = (shared.clone(), ready.clone());
-        std::thread::Builder::new().name(format!("floor-{number}")).spawn(move || {
-            let failed = Reactor::new(number, shared).and_then(|mut reactor| {
-                // Whoever waits for it has gone only when the process ends.
-                let _ = ready.send(());
-                reactor.run()
-            });
-            eprintln!("floor: reactor {number} stopped: {:?}", failed.err());
-            std::process::exit(1);
-        })?;
+        std::thread::Builder::new()
+            .name(format!("floor-{number}"))
+            .spawn(move || {
+                let failed = Reactor::new(number, shared).and_then(|mut reactor| {
+                    // Whoever waits for it has gone only when the process ends.
+                    let _ = ready.send(());
+                    reactor.run()
+                });
+                eprintln!("floor: reactor {number} stopped: {:?}", failed.err());
+                std::process::exit(1);
+            })?;
     }
     for _ in 0..reactors {
         all_ready.recv().map_err(|_| io::ErrorKind::BrokenPipe)?;
     }
     drop(holder);
     let trigger = StdListener::bind("127.0.0.1:0")?;
-    println!("ready ws=ws://{}/websocket trigger={}", shared.address, trigger.local_addr()?);
+    println!(
+        "ready ws=ws://{}/websocket trigger={}",
+        shared.address,
+        trigger.local_addr()?
+    );
     loop {
         let (stream, _) = trigger.accept()?;
         match take_triggers(stream, &shared) {
@@ -181,8 +199,10 @@ impl Reactor {
         let socket = bind(shared.address)?;
         socket.listen(4096)?;
         let mut listener = TcpListener::from_std(socket.into());
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        poll.registry().register(&mut SourceFd(&bell), BELL, Interest::READABLE)?;
+        poll.registry()
+            .register(&mut listener, LISTENER, Interest::READABLE)?;
+        poll.registry()
+            .register(&mut SourceFd(&bell), BELL, Interest::READABLE)?;
         let (direct, direct_body) = canned::direct();
         Ok(Reactor {
             number,
@@ -232,15 +252,22 @@ impl Reactor {
                 self.connections.push(None);
                 self.connections.len() - 1
             });
-            self.poll.registry().register(&mut stream, Token(slot), Interest::READABLE)?;
-            self.connections[slot] = Some(Connection { stream, phase: Phase::Accepted });
+            self.poll
+                .registry()
+                .register(&mut stream, Token(slot), Interest::READABLE)?;
+            self.connections[slot] = Some(Connection {
+                stream,
+                phase: Phase::Accepted,
+            });
         }
     }
 
     /// One recv: edge-triggered, and what the crowd sends is always shorter than the buffer.
     /// An error means that the connection is over.
     fn serve(&mut self, slot: usize) -> io::Result<()> {
-        let Some(connection) = &mut self.connections[slot] else { return Ok(()) };
+        let Some(connection) = &mut self.connections[slot] else {
+            return Ok(());
+        };
         let length = match connection.stream.read(&mut self.buffer)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             length => length,
@@ -255,7 +282,9 @@ impl Reactor {
                 send(&mut connection.stream, &self.registered)?;
                 let payload = unmask(&mut self.buffer[..length])?.0;
                 let uid = payload.get(REGISTER_UID..REGISTER_UID + UID_CHARS);
-                let client = uid.and_then(client_number).ok_or(io::ErrorKind::InvalidData)?;
+                let client = uid
+                    .and_then(client_number)
+                    .ok_or(io::ErrorKind::InvalidData)?;
                 let place = ((self.number as u64) << 32) + slot as u64 + 1;
                 self.shared.directory[client].store(place, Ordering::Release);
                 Ok(())
@@ -271,10 +300,16 @@ impl Reactor {
             let (payload, length) = unmask(&mut self.buffer[from..from + left])?;
             from += length;
             left -= length;
-            let Some(body) = payload.get(DIRECT_BODY..DIRECT_BODY + BODY_BYTES) else { continue };
-            let Text::Direct(direct) = message::read(body) else { continue };
+            let Some(body) = payload.get(DIRECT_BODY..DIRECT_BODY + BODY_BYTES) else {
+                continue;
+            };
+            let Text::Direct(direct) = message::read(body) else {
+                continue;
+            };
             let place = self.shared.directory[direct.receiver as usize].load(Ordering::Acquire);
-            let Some(place) = place.checked_sub(1) else { continue };
+            let Some(place) = place.checked_sub(1) else {
+                continue;
+            };
             let (reactor, slot) = ((place >> 32) as usize, place as u32);
             let body: [u8; BODY_BYTES] = body.try_into().map_err(|_| io::ErrorKind::InvalidData)?;
             if reactor == self.number {
@@ -328,7 +363,10 @@ fn unmask(bytes: &mut [u8]) -> io::Result<(&[u8], usize)> {
         },
         length => (2, usize::from(length)),
     };
-    let key = *bytes.get(header..).and_then(<[u8]>::first_chunk).ok_or_else(torn)?;
+    let key = *bytes
+        .get(header..)
+        .and_then(<[u8]>::first_chunk)
+        .ok_or_else(torn)?;
     let whole = header + 4 + length;
     let payload = bytes.get_mut(header + 4..whole).ok_or_else(torn)?;
     mask::apply(payload, key, 0);

@@ -1,1 +1,155 @@
-fn main() {}
+//! `throng-bench`: what Throng costs, beside a server of nothing but system calls.
+//!
+//! Rooms: `floor` and `canned` are that server; `server` starts it or a Throng node as a child;
+//! `measure` is one run against one of them; `table` sets the runs side by side; `hold` is the
+//! large crowd; `parse` runs in this process; `process` and `machine` read /proc.
+
+mod canned;
+mod floor;
+mod hold;
+mod machine;
+mod measure;
+mod parse;
+mod process;
+mod server;
+mod table;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+
+use measure::Sizes;
+use server::{Server, build_throng};
+use table::{Pair, Table, parse_table};
+
+type Failed = Box<dyn std::error::Error>;
+
+/// What Throng costs in memory and CPU time, beside a server of nothing but system calls.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    all: All,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// One gateway process holds a large crowd with heartbeats; one broadcast reaches all.
+    Hold(hold::Hold),
+    /// The parser alone: simd-json beside serde_json.
+    Parse,
+    /// The floor itself, until it is killed: what the other commands start as a child.
+    Floor {
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+        #[arg(long, default_value_t = 1, value_parser = reactors)]
+        reactors: usize,
+    },
+}
+
+#[derive(Args)]
+struct All {
+    #[arg(long, default_value_t = 18_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
+    connections: u32,
+    /// Times that floor and gateway are measured, one after the other.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// Reactors of both servers. One leaves the client a core of its own on a machine of two.
+    #[arg(long, default_value_t = 1, value_parser = reactors)]
+    reactors: usize,
+    /// Fewer broadcasts and messages: seconds instead of minutes, and noisier.
+    #[arg(long)]
+    quick: bool,
+    /// The gateway's binary; built where it is not given.
+    #[arg(long)]
+    throng: Option<PathBuf>,
+    /// Writes all figures to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+fn reactors(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=1000) => Ok(count),
+        _ => Err("1 to 1000 reactors".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.what {
+        None => all(cli.all),
+        Some(What::Hold(hold)) => hold::hold(hold),
+        Some(What::Parse) => {
+            print!("{}", parse_table(&parse::rows(Duration::from_millis(200))));
+            Ok(true)
+        }
+        Some(What::Floor { listen, reactors }) => floor::serve(listen, reactors)
+            .map(|()| true)
+            .map_err(Failed::from),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("throng-bench: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The whole table. A target that was missed is said, and is no failure of the bench.
+fn all(all: All) -> Result<bool, Failed> {
+    let binary = all.throng.map_or_else(build_throng, Ok)?;
+    let sizes = Sizes {
+        connections: all.connections as usize,
+        broadcasts: if all.quick { 4 } else { 20 },
+        rounds: if all.quick { 3 } else { 10 },
+        messages: if all.quick { 40_000 } else { 200_000 },
+    };
+    let mut pairs = Vec::new();
+    for number in 1..=all.runs {
+        eprintln!("run {number} of {}: floor", all.runs);
+        let floor = measure::run(&mut Server::floor(all.reactors)?, sizes)?;
+        eprintln!("run {number} of {}: throng", all.runs);
+        let throng = measure::run(&mut Server::throng(&binary, all.reactors, &[])?, sizes)?;
+        for note in floor.notes.iter().chain(&throng.notes) {
+            eprintln!("  {note}");
+        }
+        pairs.push(Pair { floor, throng });
+    }
+    eprintln!("parse");
+    let parsed = parse::rows(Duration::from_millis(if all.quick { 20 } else { 200 }));
+
+    let table = Table::new(&pairs);
+    let machine = machine::line();
+    println!(
+        "{machine}; {} connections, {} reactors\n",
+        sizes.connections, all.reactors
+    );
+    println!("{table}\n{}", parse_table(&parsed));
+    let shortfalls = table.shortfalls();
+    match shortfalls.is_empty() {
+        true => println!("All targets are reached."),
+        false => println!("Short of its target: {}.", shortfalls.join("; ")),
+    }
+    if let Some(path) = all.json {
+        let runs: Vec<_> = pairs
+            .iter()
+            .map(|pair| json!({ "floor": pair.floor, "throng": pair.throng }))
+            .collect();
+        let whole = json!({
+            "machine": machine, "connections": sizes.connections, "reactors": all.reactors,
+            "table": table.json(), "parse": parsed, "shortfalls": shortfalls, "runs": runs,
+        });
+        std::fs::write(&path, format!("{whole:#}\n"))
+            .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    }
+    Ok(true)
+}

@@ -22,12 +22,21 @@ impl CpuSample {
         let mut threads = BTreeMap::new();
         for entry in std::fs::read_dir(format!("/proc/{pid}/task"))? {
             let entry = entry?;
-            let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            let Some(tid) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            else {
                 continue;
             };
             // One that ends while the list is read is missing, as if it had ended before.
-            let Ok(text) = std::fs::read_to_string(entry.path().join("schedstat")) else { continue };
-            let nanos = text.split_whitespace().next().and_then(|field| field.parse().ok());
+            let Ok(text) = std::fs::read_to_string(entry.path().join("schedstat")) else {
+                continue;
+            };
+            let nanos = text
+                .split_whitespace()
+                .next()
+                .and_then(|field| field.parse().ok());
             threads.insert(tid, nanos.ok_or(io::ErrorKind::InvalidData)?);
         }
         Ok(CpuSample(threads))
@@ -36,8 +45,16 @@ impl CpuSample {
     pub fn used_until(&self, later: &CpuSample) -> CpuUsed {
         let before = |tid| self.0.get(tid).copied().unwrap_or(0);
         CpuUsed {
-            nanos: later.0.iter().map(|(tid, nanos)| nanos.saturating_sub(before(tid))).sum(),
-            ended: self.0.keys().filter(|&tid| !later.0.contains_key(tid)).count(),
+            nanos: later
+                .0
+                .iter()
+                .map(|(tid, nanos)| nanos.saturating_sub(before(tid)))
+                .sum(),
+            ended: self
+                .0
+                .keys()
+                .filter(|&tid| !later.0.contains_key(tid))
+                .count(),
         }
     }
 }
@@ -47,7 +64,13 @@ impl CpuSample {
 pub fn anonymous_bytes(pid: u32) -> io::Result<u64> {
     let text = std::fs::read_to_string(PathBuf::from(format!("/proc/{pid}/status")))?;
     text.lines()
-        .find_map(|line| line.strip_prefix("RssAnon:")?.split_whitespace().next()?.parse().ok())
+        .find_map(|line| {
+            line.strip_prefix("RssAnon:")?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
         .map(|kibibytes: u64| kibibytes * 1024)
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
@@ -60,7 +83,13 @@ mod tests {
     fn threads_that_come_count_whole_and_threads_that_go_are_told() {
         let before = CpuSample([(1, 100), (2, 50)].into());
         let after = CpuSample([(1, 150), (3, 7)].into());
-        assert_eq!(before.used_until(&after), CpuUsed { nanos: 57, ended: 1 });
+        assert_eq!(
+            before.used_until(&after),
+            CpuUsed {
+                nanos: 57,
+                ended: 1
+            }
+        );
     }
 
     #[test]

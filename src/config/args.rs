@@ -24,7 +24,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Runs the node; `throng` alone does the same
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Prints one token and nothing else
     Token(TokenArgs),
     #[command(hide = true)]
@@ -185,7 +185,7 @@ mod tests {
         ] {
             let cli = parse(line).unwrap();
             let args = match cli.command {
-                Some(Command::Serve(args)) => args,
+                Some(Command::Serve(args)) => *args,
                 _ => cli.serve,
             };
             assert_eq!(args.given()[0].1, "b");

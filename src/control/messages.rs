@@ -48,12 +48,9 @@ pub async fn send(State(desk): Shared, request: Request) -> Result<Answer, Answe
         return Err(Answer::bad("selector is not built into this version"));
     }
     let is_live = order.store == Some(false);
-    if is_for_all || is_live {
-        if order.delay.is_some_and(|secs| secs != 0) {
-            return Err(Answer::bad(
-                "a delay needs a message that is stored, and this one is not",
-            ));
-        }
+    if (is_for_all || is_live) && order.delay.is_some_and(|secs| secs != 0) {
+        let msg = "a delay needs a message that is stored, and this one is not";
+        return Err(Answer::bad(msg));
     }
     let message = Message::new(order, desk.options.json_depth_max)?;
     if is_for_all {

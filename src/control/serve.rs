@@ -191,7 +191,8 @@ async fn late() -> Vec<u8> {
         .unwrap_or_default();
     let length = body.len();
     let head = format!(
-        "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n"
     );
     [head.as_bytes(), &body].concat()
 }

@@ -1,0 +1,47 @@
+//! Where and with what the figures were made.
+
+use std::process::Command;
+
+/// One line: cores, memory, kernel, commit, command.
+pub fn line() -> String {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let kibibytes = |text: String| -> Option<f64> {
+        text.lines().find_map(|line| {
+            line.strip_prefix("MemTotal:")?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
+    };
+    let gibibytes = kibibytes(read("/proc/meminfo")).unwrap_or(0.0) / f64::from(1 << 20);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let command: Vec<String> = std::env::args().skip(1).collect();
+    format!(
+        "{cores} cores, {gibibytes:.0} GiB, Linux {}, commit {}, `throng-bench {}`",
+        kernel.trim(),
+        commit().unwrap_or_else(|| "unknown".to_owned()),
+        command.join(" ")
+    )
+    .replace("throng-bench `", "throng-bench`")
+}
+
+/// The commit that was checked out, with a plus where the tree differs from it.
+fn commit() -> Option<String> {
+    let git = |args: &[&str]| {
+        let output = Command::new("git")
+            .arg("-C")
+            .arg(env!("CARGO_MANIFEST_DIR"))
+            .args(args)
+            .output()
+            .ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    let mut commit = git(&["rev-parse", "--short", "HEAD"])?;
+    if !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty() {
+        commit.push('+');
+    }
+    Some(commit)
+}

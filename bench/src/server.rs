@@ -1,0 +1,202 @@
+//! A server as a child process: the floor, or a Throng node.
+//!
+//! Owns: the process, its scratch directory, and the connection over which broadcasts are pushed.
+
+use std::io::{self, BufRead, BufReader};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use throng_loadtest::{Api, Plan, Who};
+
+use crate::{Failed, canned, floor};
+
+/// What signs the crowd's tokens: a bench's secret guards nothing.
+const SECRET: &str = "a token secret for benches, known to everybody";
+const START_PATIENCE: Duration = Duration::from_secs(20);
+const CONFIG: &str =
+    "[limits]\nframes_per_sec = 0\nbytes_per_sec = 0\ncontrol_frames_per_sec = 0\n";
+
+pub struct Server {
+    child: Child,
+    ws: String,
+    pusher: Pusher,
+    dir: PathBuf,
+}
+
+enum Pusher {
+    Floor(TcpStream),
+    Api(Api),
+}
+
+impl Server {
+    pub fn floor(reactors: usize) -> Result<Server, Failed> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([
+            "floor",
+            "--listen",
+            "127.0.0.1:0",
+            "--reactors",
+            &reactors.to_string(),
+        ]);
+        let dir = scratch("floor")?;
+        let (child, ready) = start(command, &dir)?;
+        let trigger = TcpStream::connect(field(&ready, "trigger")?)?;
+        trigger.set_nodelay(true)?;
+        Ok(Server {
+            child,
+            ws: field(&ready, "ws")?.to_owned(),
+            pusher: Pusher::Floor(trigger),
+            dir,
+        })
+    }
+
+    /// A node with rate limits off; everything else is as it comes, but for `extra`.
+    pub fn throng(binary: &Path, reactors: usize, extra: &[&str]) -> Result<Server, Failed> {
+        let dir = scratch("node")?;
+        let config = dir.join("throng.toml");
+        std::fs::write(&config, CONFIG)?;
+        let mut command = Command::new(binary);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("THRONG_") {
+                command.env_remove(name);
+            }
+        }
+        command.env("THRONG_TOKEN_SECRET", SECRET);
+        command.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--api",
+            "127.0.0.1:0",
+            "--config",
+        ]);
+        command.arg(&config).arg("--data-dir").arg(dir.join("data"));
+        command
+            .args(["--reactors", &reactors.to_string()])
+            .args(extra);
+        let (child, ready) = start(command, &dir)?;
+        let api = Api::connect(field(&ready, "api")?, None)?;
+        Ok(Server {
+            child,
+            ws: field(&ready, "ws")?.to_owned(),
+            pusher: Pusher::Api(api),
+            dir,
+        })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A crowd's plan for this server.
+    pub fn plan(&self, clients: usize) -> Result<Plan, Failed> {
+        Ok(Plan::new(&self.ws, Who::signed(SECRET)?, "load-", clients)?)
+    }
+
+    /// Pushes these `msg` objects to everybody, as close together as it goes.
+    pub fn push(&mut self, bodies: &[String]) -> io::Result<()> {
+        match &mut self.pusher {
+            Pusher::Api(api) => api.send_to_all(bodies),
+            Pusher::Floor(trigger) => {
+                let mut wire = Vec::new();
+                bodies
+                    .iter()
+                    .for_each(|body| canned::broadcast(body, &mut wire));
+                floor::push(trigger, &wire)
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; its directory is a scratch one.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn scratch(name: &str) -> io::Result<PathBuf> {
+    let dir = std::env::temp_dir().join(format!("throng-bench-{}-{name}", std::process::id()));
+    // What an earlier process of the same id left behind.
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
+/// Starts a server and waits for its ready line. Its standard error goes to a file, which is
+/// quoted if it fails.
+fn start(mut command: Command, dir: &Path) -> Result<(Child, String), Failed> {
+    let log = dir.join("log");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(&log)?)
+        .spawn()
+        .map_err(|e| format!("cannot start {:?}: {e}", command.get_program()))?;
+    let stdout = child
+        .stdout
+        .take()
+        .ok_or("the child has no standard output")?;
+    let (line, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for text in BufReader::new(stdout).lines().map_while(Result::ok) {
+            // Only the first is waited for; the rest is drained.
+            let _ = line.send(text);
+        }
+    });
+    match lines.recv_timeout(START_PATIENCE) {
+        Ok(text) if text.starts_with("ready ") => Ok((child, text)),
+        other => {
+            let _ = child.kill();
+            let _ = child.wait();
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            Err(format!(
+                "{:?} is not ready ({other:?}):\n{said}",
+                command.get_program()
+            )
+            .into())
+        }
+    }
+}
+
+fn field<'a>(ready: &'a str, name: &str) -> Result<&'a str, Failed> {
+    ready
+        .split_whitespace()
+        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+        .ok_or_else(|| format!("no {name}= in the line: {ready}").into())
+}
+
+/// The Throng binary beside this one, built if it is missing or older than its source.
+pub fn build_throng() -> Result<PathBuf, Failed> {
+    let me = std::env::current_exe()?;
+    let profile = me.parent().ok_or("this binary has no directory")?;
+    let target = profile
+        .parent()
+        .ok_or("this binary is in no target directory")?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args([
+            "build",
+            "--release",
+            "--quiet",
+            "--package",
+            "throng",
+            "--bin",
+            "throng",
+        ])
+        .arg("--manifest-path")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target)
+        .status()
+        .map_err(|e| format!("cannot run cargo: {e}; --throng PATH names a built binary"))?;
+    if !status.success() {
+        return Err("throng does not build; --throng PATH names a built binary".into());
+    }
+    Ok(target.join("release/throng"))
+}
