@@ -2,17 +2,22 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
 
 use memchr::memmem;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A server may close a connection that has been idle for some seconds. A push is not repeated,
+/// as nobody could say whether it was done; so an idle connection is not used again.
+const IDLE_MAX: Duration = Duration::from_secs(2);
 /// More than any answer to a push.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 pub struct Api {
     stream: TcpStream,
+    last_used: Instant,
+    address: SocketAddr,
     host: String,
     key: Option<String>,
     received: Vec<u8>,
@@ -29,12 +34,10 @@ impl Api {
             .to_socket_addrs()?
             .next()
             .ok_or_else(|| invalid(format!("{host} has no address")))?;
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Api {
-            stream,
+            stream: dial(&address)?,
+            last_used: Instant::now(),
+            address,
             host: host.to_owned(),
             key,
             received: Vec::new(),
@@ -51,8 +54,13 @@ impl Api {
                 &mut requests,
             );
         }
+        if self.last_used.elapsed() > IDLE_MAX {
+            self.stream = dial(&self.address)?;
+        }
         self.stream.write_all(requests.as_bytes())?;
-        bodies.iter().try_for_each(|_| self.read_answer())
+        bodies.iter().try_for_each(|_| self.read_answer())?;
+        self.last_used = Instant::now();
+        Ok(())
     }
 
     fn write_request(&self, body: &str, out: &mut String) {
@@ -85,6 +93,14 @@ impl Api {
             }
         }
     }
+}
+
+fn dial(address: &SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(address, PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 fn invalid(text: String) -> io::Error {

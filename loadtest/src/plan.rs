@@ -15,9 +15,9 @@ use crate::message;
 pub const UID_CHARS: usize = 32;
 /// A made token is good for a day: longer than any test.
 const TOKEN_TTL_SECS: u64 = 24 * 3600;
-/// Of the local ports to one destination, this share is used: a search among the last free
-/// ones takes the kernel long.
-const PORT_SHARE: f64 = 0.8;
+/// Of the local ports of one address, this share is used. The kernel gives out the even or the
+/// odd ones first; when that half is used up, each further connection costs it a long search.
+const PORT_SHARE: f64 = 0.4;
 /// Descriptors of a worker that are no connections: streams, poll, bell.
 const OTHER_DESCRIPTORS: usize = 64;
 
@@ -212,8 +212,8 @@ impl Plan {
     }
 }
 
-/// One address has local ports for some 28 000 connections to one destination, and the loopback
-/// network has 16 million addresses.
+/// One address has ports for so many connections to one destination, and the loopback network
+/// has 16 million addresses.
 fn loopback_sources(target: SocketAddr, clients: usize) -> Vec<IpAddr> {
     let per_address = (local_ports() as f64 * PORT_SHARE) as usize;
     if !target.ip().is_loopback() || !target.is_ipv4() || clients <= per_address {

@@ -12,6 +12,7 @@ pub struct Node {
     pub public_url: Option<String>,
     pub max_connections: usize,
     connections: AtomicUsize,
+    strangers: AtomicUsize,
     draining: AtomicBool,
 }
 
@@ -28,6 +29,7 @@ impl Node {
             public_url,
             max_connections,
             connections: AtomicUsize::new(0),
+            strangers: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
         }
     }
@@ -51,6 +53,20 @@ impl Node {
         self.connections.load(Relaxed)
     }
 
+    /// One more, or one less, of those admitted has not said who it is.
+    pub fn count_stranger(&self, is_one_more: bool) {
+        if is_one_more {
+            self.strangers.fetch_add(1, Relaxed);
+        } else {
+            self.strangers.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Those who have not said who they are hold more than half of the places.
+    pub fn has_too_many_strangers(&self) -> bool {
+        self.strangers.load(Relaxed) > self.max_connections.div_ceil(2)
+    }
+
     pub fn start_draining(&self) {
         self.draining.store(true, Relaxed);
     }
@@ -71,5 +87,17 @@ mod tests {
         node.leave();
         assert!(node.admit() && !node.admit());
         assert_eq!(node.connections(), 2);
+    }
+
+    #[test]
+    fn strangers_hold_half_of_the_places_at_most() {
+        let node = Node::new("n".into(), "ws://x".into(), None, 3);
+        node.count_stranger(true);
+        node.count_stranger(true);
+        assert!(!node.has_too_many_strangers());
+        node.count_stranger(true);
+        assert!(node.has_too_many_strangers());
+        node.count_stranger(false);
+        assert!(!node.has_too_many_strangers());
     }
 }

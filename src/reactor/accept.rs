@@ -109,6 +109,9 @@ impl Reactor {
             is_admitted || (!self.door.refuses_surplus && self.door.surplus <= FAREWELLS_MAX);
         if is_heard {
             self.watch(key, now);
+            if is_admitted {
+                self.note_stranger(key, now);
+            }
         } else {
             self.with_session(key, now, |session, cx| {
                 session.refuse(Refusal::UNAVAILABLE, cx)

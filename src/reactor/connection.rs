@@ -25,6 +25,8 @@ pub struct Connection {
     pub is_blocked: bool,
     /// Reading was put off because too much is owed.
     pub is_paused: bool,
+    /// It is counted among those who have not said who they are.
+    pub is_stranger: bool,
 }
 
 // Density is a promise: this is what one connection takes of the slab.
@@ -48,6 +50,7 @@ impl Connection {
             is_dirty: false,
             is_blocked: false,
             is_paused: false,
+            is_stranger: false,
         }
     }
 

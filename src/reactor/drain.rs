@@ -3,6 +3,7 @@
 use super::Reactor;
 use crate::command::DrainPlan;
 use crate::parts::time::{Now, TICKS_PER_SEC, Tick};
+use crate::session::Host;
 
 pub struct Drain {
     /// Closings a tick, for this reactor, in thousandths.
@@ -45,17 +46,20 @@ impl Reactor {
         let mut due = drain.credit_milli / 1000;
         drain.credit_milli %= 1000;
         let mut cursor = drain.cursor;
-        while due > 0 && cursor < self.slots.bound() {
+        for _ in 0..self.slots.bound() {
+            if due == 0 {
+                break;
+            }
             if let Some((key, connection)) = self.slots.at(cursor)
-                && connection.session.is_established()
+                && connection.session.is_to_go(now.tick)
             {
                 self.with_session(key, now, |session, cx| {
-                    let reason = crate::session::Host::come_back(cx.host);
+                    let reason = cx.host.come_back();
                     session.close(1012, &reason, cx);
                 });
                 due -= 1;
             }
-            cursor += 1;
+            cursor = (cursor + 1) % self.slots.bound();
         }
         if let Some(drain) = &mut self.drain {
             drain.cursor = cursor;

@@ -13,6 +13,7 @@ mod desk;
 mod drain;
 mod listener;
 mod start;
+mod strangers;
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -44,6 +45,7 @@ use accept::Door;
 use connection::Connection;
 use desk::Desk;
 use drain::Drain;
+use strangers::Strangers;
 
 pub use listener::reserve_port;
 pub use start::{Options, StartError, Starting, spawn};
@@ -104,6 +106,7 @@ pub struct Reactor {
     dirty: Vec<Key>,
     /// Connections whose session is over.
     dead: Vec<Key>,
+    strangers: Strangers,
     queued_bytes: usize,
     has_expired_all: bool,
     drain: Option<Drain>,
@@ -322,6 +325,7 @@ impl Reactor {
         {
             connection.position = self.ring.head();
         }
+        self.check_stranger(key);
         self.watch(key, now);
         if !self.desk.local.is_empty() {
             let mut local = std::mem::take(&mut self.desk.local);

@@ -19,6 +19,7 @@ use mio::{Events, Interest, Poll};
 use super::accept::Door;
 use super::desk::{Desk, MessageIds};
 use super::listener::{Reserve, listen};
+use super::strangers::Strangers;
 use super::{BELL, LISTENER, READ_BYTES, Reactor, Shared};
 use crate::mailbox::Inbox;
 use crate::parts::ring::Ring;
@@ -147,6 +148,7 @@ fn prepare_and_run(
         unfinished: Vec::new(),
         dirty: Vec::new(),
         dead: Vec::new(),
+        strangers: Strangers::default(),
         queued_bytes: 0,
         has_expired_all: true,
         drain: None,

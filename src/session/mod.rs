@@ -162,6 +162,24 @@ impl Session {
         self.phase == Phase::Open
     }
 
+    /// To be closed by a node that drains: all but those whose upgrade, which will tell them
+    /// so, may be on its way.
+    pub fn is_to_go(&self, now: Tick) -> bool {
+        match self.phase {
+            Phase::Handshake => now.secs_since(self.phase_since) >= 1,
+            Phase::Open => true,
+            Phase::Leaving | Phase::Lingering | Phase::Over => false,
+        }
+    }
+
+    /// Admitted, here, and nobody knows who it is.
+    pub fn is_stranger(&self) -> bool {
+        matches!(self.phase, Phase::Handshake | Phase::Open)
+            && self.identity.is_none()
+            && !self.is_echo
+            && !self.is_surplus()
+    }
+
     pub fn is_surplus(&self) -> bool {
         self.newcomer == Newcomer::Surplus
     }
