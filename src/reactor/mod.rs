@@ -99,6 +99,7 @@ pub struct Reactor {
     desk: Desk,
     scratch: Scratch,
     buffer: Box<[u8]>,
+    #[expect(clippy::vec_box, reason = "the box itself moves to the connection and back")]
     pool: Vec<Box<Outbox>>,
     /// Connections that may have more to read than a turn takes.
     unfinished: Vec<Key>,

@@ -101,6 +101,7 @@ pub enum Newcomer {
 pub struct Session {
     assembler: Assembler,
     /// The start of a torn request head.
+    #[expect(clippy::box_collection, reason = "eight bytes in every connection, not 24")]
     head: Option<Box<Vec<u8>>>,
     identity: Option<Identity>,
     /// When the phase began: the start of its absolute deadline.
