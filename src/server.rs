@@ -360,7 +360,10 @@ fn serve_until_drained(
                 Ok(Ok(())) | Err(_) => return Err(ServeError::ReactorEnded),
                 Ok(Err(error)) => return Err(ServeError::ReactorFailed(error)),
             },
-            recv(seconds) -> _ => watch.look(&mut stuck),
+            recv(seconds) -> _ => {
+                watch.look(&mut stuck);
+                sys::give_back_memory();
+            }
         }
     }
     tracing::info!("drained");

@@ -16,6 +16,21 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 pub static MALLOC_CONF: &[u8] =
     b"narenas:2,dirty_decay_ms:1000,muzzy_decay_ms:0,lg_tcache_max:13\0";
 
+/// Gives memory back that has been free for longer than the decay time. The allocator does so by
+/// itself only while it is used, and an idle node does not use it.
+pub fn give_back_memory() {
+    // SAFETY: a valid name (4096 means all arenas), and nothing to read or write.
+    unsafe {
+        tikv_jemalloc_sys::mallctl(
+            c"arena.4096.decay".as_ptr(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            0,
+        );
+    }
+}
+
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 {
         Err(io::Error::last_os_error())

@@ -27,6 +27,15 @@ pub fn line() -> String {
     .replace("throng-bench `", "throng-bench`")
 }
 
+/// The load average of the last minute: what is far from 0 at the start disturbs the figures.
+pub fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace()
+        .next()
+        .unwrap_or("unknown")
+        .to_owned()
+}
+
 /// The commit that was checked out, with a plus where the tree differs from it.
 fn commit() -> Option<String> {
     let git = |args: &[&str]| {

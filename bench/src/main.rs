@@ -1,7 +1,7 @@
 //! `throng-bench`: what Throng costs, beside a server of nothing but system calls.
 //!
 //! Rooms: `floor` and `canned` are that server; `server` starts it or a Throng node as a child;
-//! `measure` is one run against one of them; `table` sets the runs side by side; `hold` is the
+//! `measure` is one run of both in turns; `table` sets the runs side by side; `hold` is the
 //! large crowd; `parse` runs in this process; `process` and `machine` read /proc.
 
 mod canned;
@@ -57,7 +57,7 @@ enum What {
 struct All {
     #[arg(long, default_value_t = 18_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     connections: u32,
-    /// Times that floor and gateway are measured, one after the other.
+    /// Times that both servers are started and measured.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
     /// Reactors of both servers. One leaves the client a core of its own on a machine of two.
@@ -114,11 +114,12 @@ fn all(all: All) -> Result<bool, Failed> {
         messages: if all.quick { 40_000 } else { 200_000 },
     };
     let mut pairs = Vec::new();
+    let load = machine::load();
     for number in 1..=all.runs {
-        eprintln!("run {number} of {}: floor", all.runs);
-        let floor = measure::run(&mut Server::floor(all.reactors)?, sizes)?;
-        eprintln!("run {number} of {}: throng", all.runs);
-        let throng = measure::run(&mut Server::throng(&binary, all.reactors, &[])?, sizes)?;
+        eprintln!("run {number} of {}", all.runs);
+        let floor = Server::floor(all.reactors)?;
+        let throng = Server::throng(&binary, all.reactors, &[])?;
+        let (floor, throng) = measure::run(floor, throng, sizes)?;
         for note in floor.notes.iter().chain(&throng.notes) {
             eprintln!("  {note}");
         }
@@ -127,7 +128,7 @@ fn all(all: All) -> Result<bool, Failed> {
     eprintln!("parse");
     let parsed = parse::rows(Duration::from_millis(if all.quick { 20 } else { 200 }));
 
-    let table = Table::new(&pairs);
+    let table = Table::new(&pairs, sizes.connections);
     let machine = machine::line();
     println!(
         "{machine}; {} connections, {} reactors\n",
@@ -145,7 +146,7 @@ fn all(all: All) -> Result<bool, Failed> {
             .map(|pair| json!({ "floor": pair.floor, "throng": pair.throng }))
             .collect();
         let whole = json!({
-            "machine": machine, "connections": sizes.connections, "reactors": all.reactors,
+            "machine": machine, "load": load, "connections": sizes.connections, "reactors": all.reactors,
             "table": table.json(), "parse": parsed, "shortfalls": shortfalls, "runs": runs,
         });
         std::fs::write(&path, format!("{whole:#}\n"))

@@ -1,28 +1,35 @@
-//! One run against one server: what it costs in CPU time and memory.
+//! One run: the floor and the gateway side by side, each with its own crowd, in turns so short
+//! that whatever disturbs the machine disturbs both.
+//!
+//! Owns: two servers with everybody connected, of which one idles while the other works.
 
 use std::time::Duration;
 
 use throng_loadtest::Crowd;
 
 use crate::Failed;
-use crate::process::{CpuSample, CpuUsed, anonymous_bytes};
+use crate::process::{CpuSample, anonymous_bytes};
 use crate::server::Server;
 
 /// Allocators give pages back after about a second.
 const MEMORY_SETTLES: Duration = Duration::from_millis(2500);
 /// So that what is still running is over, and asleep when its time is read.
-const CPU_SETTLES: Duration = Duration::from_millis(100);
+const CPU_SETTLES: Duration = Duration::from_millis(30);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Broadcasts that are queued together.
 pub const QUEUED: u32 = 8;
 pub const IN_FLIGHT: u32 = 64;
+/// Turns in which half of the connections are opened, and the direct messages sent.
+const TURNS: u32 = 10;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
     pub connections: usize,
+    /// Broadcasts, one at a time.
     pub broadcasts: u32,
     /// Rounds of [`QUEUED`] broadcasts.
     pub rounds: u32,
+    /// Direct messages.
     pub messages: u32,
 }
 
@@ -39,94 +46,150 @@ pub struct Figures {
     pub queued: f64,
     pub unicast: f64,
     pub unicasts_per_sec: f64,
+    /// Medians over the turns.
     pub unicast_p50: f64,
     pub unicast_p99: f64,
     /// What else happened that a reader of the figures should know.
     pub notes: Vec<String>,
 }
 
-struct Run<'a> {
-    server: &'a mut Server,
+/// The floor's figures and the gateway's.
+pub fn run(floor: Server, throng: Server, sizes: Sizes) -> Result<(Figures, Figures), Failed> {
+    let mut sides = [Side::new(floor, sizes)?, Side::new(throng, sizes)?];
+    connect_and_weigh(&mut sides, sizes.connections)?;
+    for (count, rounds) in [(1, sizes.broadcasts), (QUEUED, sizes.rounds)] {
+        for round in 0..=rounds {
+            for side in &mut sides {
+                let spent = side.broadcast(count)?;
+                // The first round warms up.
+                if round > 0 {
+                    let cost = if count == 1 {
+                        &mut side.broadcast
+                    } else {
+                        &mut side.queued
+                    };
+                    cost.add(spent, f64::from(count) * sizes.connections as f64);
+                }
+            }
+        }
+    }
+    for turn in 0..=TURNS {
+        for side in &mut sides {
+            side.talk(sizes.messages / TURNS, turn > 0)?;
+        }
+    }
+    let [floor, throng] = sides;
+    Ok((floor.finish()?, throng.finish()?))
+}
+
+fn connect_and_weigh(sides: &mut [Side; 2], all: usize) -> Result<(), Failed> {
+    let half = all / 2;
+    let mut weights = vec![weigh(sides)?];
+    for (from, to) in [(0, half), (half, all)] {
+        for turn in 1..=TURNS as usize {
+            for side in sides.iter_mut() {
+                side.open(from + (to - from) * turn / TURNS as usize)?;
+            }
+        }
+        weights.push(weigh(sides)?);
+    }
+    for (at, side) in sides.iter_mut().enumerate() {
+        let [empty, half_full, full] = [0, 1, 2].map(|when: usize| weights[when][at] as f64);
+        side.figures.bytes_slope = (full - half_full) / (all - half) as f64;
+        side.figures.bytes_mean = (full - empty) / all as f64;
+    }
+    Ok(())
+}
+
+fn weigh(sides: &[Side; 2]) -> Result<[u64; 2], Failed> {
+    std::thread::sleep(MEMORY_SETTLES);
+    let [floor, throng] = sides;
+    Ok([
+        anonymous_bytes(floor.server.pid())?,
+        anonymous_bytes(throng.server.pid())?,
+    ])
+}
+
+/// What something costs, summed over the turns.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    nanos: f64,
+    count: f64,
+}
+
+impl Cost {
+    fn add(&mut self, nanos: u64, count: f64) {
+        self.nanos += nanos as f64;
+        self.count += count;
+    }
+
+    fn micros_each(self) -> f64 {
+        self.nanos / 1e3 / self.count
+    }
+}
+
+struct Side {
+    server: Server,
     crowd: Crowd,
-    sizes: Sizes,
+    open: usize,
+    opening_took: Duration,
+    talking_took: Duration,
+    connect: Cost,
+    broadcast: Cost,
+    queued: Cost,
+    unicast: Cost,
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+    threads_ended: usize,
     figures: Figures,
 }
 
-pub fn run(server: &mut Server, sizes: Sizes) -> Result<Figures, Failed> {
-    let crowd = Crowd::gather(server.plan(sizes.connections)?)?;
-    let mut run = Run {
-        server,
-        crowd,
-        sizes,
-        figures: Figures::default(),
-    };
-    run.connect_and_weigh()?;
-    run.figures.broadcast = run.broadcast(1, sizes.broadcasts)?;
-    run.figures.queued = run.broadcast(QUEUED, sizes.rounds)?;
-    run.unicast()?;
-    run.look_back()?;
-    let Run { crowd, figures, .. } = run;
-    crowd.leave()?;
-    Ok(figures)
-}
-
-impl Run<'_> {
-    fn connect_and_weigh(&mut self) -> Result<(), Failed> {
-        let all = self.sizes.connections;
-        let half = all / 2;
-        let empty = self.weigh()?;
-        let (first, first_took) = self.open(half)?;
-        let half_full = self.weigh()?;
-        let (second, second_took) = self.open(all)?;
-        let full = self.weigh()?;
-        let took = (first_took + second_took).as_secs_f64();
-        self.figures.bytes_slope = (full - half_full) / (all - half) as f64;
-        self.figures.bytes_mean = (full - empty) / all as f64;
-        self.figures.connect = (self.micros(first) + self.micros(second)) / all as f64;
-        self.figures.connects_per_sec = all as f64 / took;
-        Ok(())
+impl Side {
+    fn new(server: Server, sizes: Sizes) -> Result<Side, Failed> {
+        Ok(Side {
+            crowd: Crowd::gather(server.plan(sizes.connections)?)?,
+            server,
+            open: 0,
+            opening_took: Duration::ZERO,
+            talking_took: Duration::ZERO,
+            connect: Cost::default(),
+            broadcast: Cost::default(),
+            queued: Cost::default(),
+            unicast: Cost::default(),
+            p50: Vec::new(),
+            p99: Vec::new(),
+            threads_ended: 0,
+            figures: Figures::default(),
+        })
     }
 
-    fn weigh(&self) -> Result<f64, Failed> {
-        std::thread::sleep(MEMORY_SETTLES);
-        Ok(anonymous_bytes(self.server.pid())? as f64)
-    }
-
-    fn open(&mut self, clients: usize) -> Result<(CpuUsed, Duration), Failed> {
+    fn open(&mut self, until: usize) -> Result<(), Failed> {
         let before = self.sample()?;
-        let opened = self.crowd.open(clients, PATIENCE)?;
-        let used = before.used_until(&self.sample()?);
-        if opened.open != clients as u64 {
+        let opened = self.crowd.open(until, PATIENCE)?;
+        let spent = self.spent_since(&before)?;
+        if opened.open != until as u64 {
             let limit = opened
                 .limit
                 .map(|limit| format!("; {limit}"))
                 .unwrap_or_default();
             let counts = self.crowd.counts()?;
-            return Err(format!("{} of {clients} connected{limit}\n{counts}", opened.open).into());
+            return Err(format!("{} of {until} connected{limit}\n{counts}", opened.open).into());
         }
-        Ok((used, opened.took))
+        self.connect.add(spent, (until - self.open) as f64);
+        self.opening_took += opened.took;
+        self.open = until;
+        Ok(())
     }
 
-    /// CPU for each delivery of `rounds` times `count` broadcasts, each round after the last
-    /// delivery of the one before. The first round warms up and does not count.
-    fn broadcast(&mut self, count: u32, rounds: u32) -> Result<f64, Failed> {
-        self.round(count)?;
+    /// CPU nanoseconds that `count` broadcasts cost, pushed together, until all have heard them.
+    fn broadcast(&mut self, count: u32) -> Result<u64, Failed> {
         let before = self.sample()?;
-        for _ in 0..rounds {
-            self.round(count)?;
-        }
-        let used = before.used_until(&self.sample()?);
-        let deliveries = f64::from(rounds) * f64::from(count) * self.sizes.connections as f64;
-        Ok(self.micros(used) / deliveries)
-    }
-
-    fn round(&mut self, count: u32) -> Result<(), Failed> {
-        let server = &mut *self.server;
+        let server = &mut self.server;
         let heard = self
             .crowd
             .hear(count, PATIENCE, |bodies| server.push(bodies))?;
-        if heard.is_complete() && heard.listeners == self.sizes.connections as u64 {
-            return Ok(());
+        if heard.is_complete() && heard.listeners == self.open as u64 {
+            return self.spent_since(&before);
         }
         let counts = self.crowd.counts()?;
         Err(format!(
@@ -137,40 +200,57 @@ impl Run<'_> {
         .into())
     }
 
-    fn unicast(&mut self) -> Result<(), Failed> {
-        self.crowd
-            .talk(self.sizes.messages / 10, IN_FLIGHT, PATIENCE)?;
+    fn talk(&mut self, messages: u32, counts: bool) -> Result<(), Failed> {
         let before = self.sample()?;
-        let talked = self.crowd.talk(self.sizes.messages, IN_FLIGHT, PATIENCE)?;
-        let used = before.used_until(&self.sample()?);
-        if talked.received != u64::from(self.sizes.messages) {
+        let talked = self.crowd.talk(messages, IN_FLIGHT, PATIENCE)?;
+        let spent = self.spent_since(&before)?;
+        if talked.received != u64::from(messages) {
             let counts = self.crowd.counts()?;
-            let (received, sent) = (talked.received, talked.sent);
-            return Err(format!("{received} of {sent} messages arrived\n{counts}").into());
+            return Err(format!("{} of {messages} messages\n{counts}", talked.received).into());
         }
-        self.figures.unicast = self.micros(used) / talked.received as f64;
-        self.figures.unicasts_per_sec = talked.received as f64 / talked.took.as_secs_f64();
-        self.figures.unicast_p50 = talked.latency.value_at_quantile(0.5) as f64 / 1e3;
-        self.figures.unicast_p99 = talked.latency.value_at_quantile(0.99) as f64 / 1e3;
+        if counts {
+            self.unicast.add(spent, f64::from(messages));
+            self.talking_took += talked.took;
+            self.p50
+                .push(talked.latency.value_at_quantile(0.5) as f64 / 1e3);
+            self.p99
+                .push(talked.latency.value_at_quantile(0.99) as f64 / 1e3);
+        }
         Ok(())
     }
 
-    fn look_back(&mut self) -> Result<(), Failed> {
+    fn finish(mut self) -> Result<Figures, Failed> {
         let counts = self.crowd.counts()?;
+        let mut notes = Vec::new();
+        if self.threads_ended > 0 {
+            notes.push(format!(
+                "{} threads ended: their CPU time is missing",
+                self.threads_ended
+            ));
+        }
         if counts.pings_answered > 0 {
-            let note = format!(
-                "{} pings of the server were answered meanwhile",
+            notes.push(format!(
+                "{} pings were answered meanwhile",
                 counts.pings_answered
-            );
-            self.figures.notes.push(note);
+            ));
         }
         let unexpected = counts.repeated + counts.misrouted + counts.stray + counts.refusals;
-        if unexpected > 0 || counts.open != self.sizes.connections as u64 {
-            self.figures
-                .notes
-                .push(format!("not all went well:\n{counts}"));
+        if unexpected > 0 || counts.open != self.open as u64 {
+            notes.push(format!("not all went well:\n{counts}"));
         }
-        Ok(())
+        self.crowd.leave()?;
+        Ok(Figures {
+            connect: self.connect.micros_each(),
+            connects_per_sec: self.open as f64 / self.opening_took.as_secs_f64(),
+            broadcast: self.broadcast.micros_each(),
+            queued: self.queued.micros_each(),
+            unicast: self.unicast.micros_each(),
+            unicasts_per_sec: self.unicast.count / self.talking_took.as_secs_f64(),
+            unicast_p50: median(self.p50),
+            unicast_p99: median(self.p99),
+            notes,
+            ..self.figures
+        })
     }
 
     fn sample(&self) -> Result<CpuSample, Failed> {
@@ -178,14 +258,14 @@ impl Run<'_> {
         Ok(CpuSample::take(self.server.pid())?)
     }
 
-    fn micros(&mut self, used: CpuUsed) -> f64 {
-        if used.ended > 0 {
-            let note = format!(
-                "{} threads of the server ended: their CPU time is missing",
-                used.ended
-            );
-            self.figures.notes.push(note);
-        }
-        used.nanos as f64 / 1e3
+    fn spent_since(&mut self, before: &CpuSample) -> Result<u64, Failed> {
+        let used = before.used_until(&self.sample()?);
+        self.threads_ended += used.ended;
+        Ok(used.nanos)
     }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

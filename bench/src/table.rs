@@ -7,6 +7,11 @@ use serde_json::{Value, json};
 use crate::measure::{Figures, IN_FLIGHT, QUEUED};
 use crate::parse;
 
+/// User space for one connection, at most.
+pub const BYTES_MAX: f64 = 208.0;
+/// So many are a crowd.
+const CROWD: usize = 100_000;
+
 /// The floor and the gateway, measured one after the other.
 pub struct Pair {
     pub floor: Figures,
@@ -65,7 +70,7 @@ struct Row {
     name: String,
     unit: &'static str,
     digits: usize,
-    floor: Option<Spread>,
+    floor: Spread,
     throng: Spread,
     ratio: Option<Spread>,
     target: Target,
@@ -87,15 +92,16 @@ impl Row {
 pub struct Table(Vec<Row>);
 
 impl Table {
-    pub fn new(pairs: &[Pair]) -> Table {
-        let bytes = |name: &str, figure: fn(&Figures) -> f64| Row {
+    /// `connections` of each server.
+    pub fn new(pairs: &[Pair], connections: usize) -> Table {
+        let bytes = |name: &str, figure: fn(&Figures) -> f64, target| Row {
             name: name.to_owned(),
             unit: "bytes/connection",
             digits: 0,
-            floor: None,
+            floor: Spread::of(pairs.iter().map(|pair| figure(&pair.floor))),
             throng: Spread::of(pairs.iter().map(|pair| figure(&pair.throng))),
             ratio: None,
-            target: Target::Bytes(208.0),
+            target,
         };
         let micros = |name: String,
                       unit,
@@ -105,16 +111,25 @@ impl Table {
             name,
             unit,
             digits: 2,
-            floor: Some(Spread::of(pairs.iter().map(|pair| figure(&pair.floor)))),
+            floor: Spread::of(pairs.iter().map(|pair| figure(&pair.floor))),
             throng: Spread::of(pairs.iter().map(|pair| figure(&pair.throng))),
             ratio: Some(Spread::of(
                 pairs.iter().map(|p| figure(&p.throng) / floor(&p.floor)),
             )),
             target,
         };
+        // What a server makes once (buffers, tables) is lost in a crowd, and not among a few.
+        let mean_target = match connections {
+            CROWD.. => Target::Bytes(BYTES_MAX),
+            _ => Target::None,
+        };
         Table(vec![
-            bytes("density, slope of the second half", |f| f.bytes_slope),
-            bytes("density, (full - empty) / N", |f| f.bytes_mean),
+            bytes(
+                "density, slope of the second half",
+                |f| f.bytes_slope,
+                Target::Bytes(BYTES_MAX),
+            ),
+            bytes("density, (full - empty) / N", |f| f.bytes_mean, mean_target),
             micros(
                 "connect".into(),
                 "us/connection",
@@ -172,7 +187,7 @@ impl Table {
                 json!({
                     "name": row.name.trim_end_matches(" *"),
                     "unit": row.unit,
-                    "floor": row.floor.map(Spread::json),
+                    "floor": row.floor.json(),
                     "throng": row.throng.json(),
                     "ratio": row.ratio.map(Spread::json),
                     "target": match row.target {
@@ -200,7 +215,6 @@ impl fmt::Display for Table {
             target,
         } in &self.0
         {
-            let floor = floor.map_or("-".to_owned(), |floor| format!("{floor:.digits$}"));
             let ratio = ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
             let target = match target {
                 Target::Bytes(bytes) => format!("<= {bytes}"),
@@ -209,7 +223,7 @@ impl fmt::Display for Table {
             };
             writeln!(
                 f,
-                "| {name} | {unit} | {floor} | {throng:.digits$} | {ratio} | {target} |"
+                "| {name} | {unit} | {floor:.digits$} | {throng:.digits$} | {ratio} | {target} |"
             )?;
         }
         writeln!(
@@ -274,7 +288,7 @@ mod tests {
             floor: figures(floor),
             throng: figures(1.2 * floor),
         };
-        let table = Table::new(&[pair(10.0), pair(20.0)]);
+        let table = Table::new(&[pair(10.0), pair(20.0)], CROWD);
         let shortfalls = table.shortfalls();
         assert_eq!(shortfalls.len(), 3, "{shortfalls:?}");
         assert!(shortfalls[0].starts_with("density, (full - empty) / N is 209"));

@@ -4,7 +4,7 @@
 //! threads and is asked to open more, to hear broadcasts or to talk. [`Counts`] is what happened.
 //!
 //! Rooms: `frame`, `message`, `client`, `tally`, `counts` are pure (bytes in, values out);
-//! `opening` and `worker` perform on sockets; `crowd` drives the workers; `api` pushes over HTTP.
+//! `opening`, `seat` and `worker` perform on sockets; `crowd` drives the workers; `api` pushes over HTTP.
 
 pub mod api;
 mod client;
@@ -14,6 +14,7 @@ pub mod frame;
 pub mod message;
 mod opening;
 pub mod plan;
+mod seat;
 mod tally;
 mod worker;
 

@@ -213,13 +213,15 @@ impl Plan {
 }
 
 /// One address has ports for so many connections to one destination, and the loopback network
-/// has 16 million addresses.
+/// has 16 million addresses. Those of a crowd are its own by the port that it connects to:
+/// a port that is bound on an address is taken there, whatever the destination.
 fn loopback_sources(target: SocketAddr, clients: usize) -> Vec<IpAddr> {
     let per_address = (local_ports() as f64 * PORT_SHARE) as usize;
     if !target.ip().is_loopback() || !target.is_ipv4() || clients <= per_address {
         return Vec::new();
     }
-    let first = u32::from(Ipv4Addr::LOCALHOST);
+    let [high, low] = target.port().to_be_bytes();
+    let first = u32::from(Ipv4Addr::new(127, high, low, 1));
     let count = clients.div_ceil(per_address.max(1)) as u32;
     (first..first + count)
         .map(|bits| IpAddr::V4(Ipv4Addr::from(bits)))

@@ -4,7 +4,7 @@
 //! used again, so a late event finds an empty one.
 //! Neighbours: the crowd sends commands and rings the bell; reports go back over a channel.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use throng::sys::{self, EventFd};
 
-use crate::client::{Client, Desk, Phase};
+use crate::client::Desk;
 use crate::counts::{Counts, Failure};
 use crate::message::{self, Direct};
 use crate::opening::{self, HostLimit, Opening};
 use crate::plan::Plan;
+use crate::seat::{End, Seat};
 use crate::tally::{Shared, Tally, Volley, Waves};
 
 const BELL: Token = Token(usize::MAX);
@@ -60,11 +60,6 @@ pub struct Part {
     pub listeners: u64,
     pub tallies: Vec<Tally>,
     pub talk: Option<(u64, Histogram<u64>)>,
-}
-
-struct Seat {
-    stream: Option<TcpStream>,
-    client: Client,
 }
 
 pub struct Worker {
@@ -212,7 +207,7 @@ impl Worker {
     /// Resets instead of saying goodbye: no port is left in TIME_WAIT for the next crowd.
     fn leave(&mut self) {
         for seat in &mut self.seats {
-            if let Some(stream) = seat.stream.take() {
+            if let Some(stream) = seat.take() {
                 let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             }
         }
@@ -239,18 +234,12 @@ impl Worker {
                         return;
                     }
                     self.desk.counts.attempted += 1;
-                    self.seats.push(Seat {
-                        stream: None,
-                        client: Client::new(),
-                    });
+                    self.seats.push(Seat::new(None));
                     continue;
                 }
             };
             self.desk.counts.attempted += 1;
-            self.seats.push(Seat {
-                stream: Some(stream),
-                client: Client::new(),
-            });
+            self.seats.push(Seat::new(Some(stream)));
             self.opening
                 .began(index, now + self.plan.handshake_patience);
         }
@@ -263,7 +252,7 @@ impl Worker {
         let now = Instant::now();
         while let Some(index) = self.opening.overdue(now) {
             let place = (index - self.first) as usize;
-            if self.seats[place].stream.is_some() && self.seats[place].client.is_arriving() {
+            if !self.seats[place].is_empty() && self.seats[place].client.is_arriving() {
                 self.bury(place, Some(Failure::HandshakeTimeout));
             }
         }
@@ -271,48 +260,23 @@ impl Worker {
 
     fn serve(&mut self, event: &Event) {
         let place = event.token().0;
-        let Some(seat) = self.seats.get_mut(place) else {
+        let Some(seat) = self.seats.get_mut(place).filter(|seat| !seat.is_empty()) else {
             return;
         };
-        if seat.stream.is_none() {
-            return;
-        }
         let was_arriving = seat.client.is_arriving();
         let index = self.first + place as u32;
-        let served = if seat.client.phase() == Phase::Dialing {
-            dialed(seat, index, &mut self.desk)
-        } else {
-            Ok(())
-        };
-        let served = served.and_then(|()| {
-            if event.is_readable() {
-                hear(
-                    seat,
-                    index,
-                    event.is_read_closed(),
-                    &mut self.buffer,
-                    &mut self.desk,
-                )
-            } else {
-                Ok(())
-            }
-        });
-        match served {
-            Ok(()) if was_arriving && !seat.client.is_arriving() => self.opening.arrived(),
-            Ok(()) => {}
-            Err(End(failure)) => {
-                let arrived_now = was_arriving && !self.seats[place].client.is_arriving();
-                if arrived_now {
-                    self.opening.arrived();
-                }
-                self.bury(place, failure);
-            }
+        let served = seat.serve(event, index, &mut self.buffer, &mut self.desk);
+        if was_arriving && !seat.client.is_arriving() {
+            self.opening.arrived();
+        }
+        if let Err(End(failure)) = served {
+            self.bury(place, failure);
         }
     }
 
     fn bury(&mut self, place: usize, failure: Option<Failure>) {
         let seat = &mut self.seats[place];
-        seat.stream = None;
+        drop(seat.take());
         if seat.client.is_arriving() {
             self.opening.arrived();
         }
@@ -324,10 +288,10 @@ impl Worker {
         while let Some(volley) = &mut self.desk.volley
             && volley.due > 0
         {
-            let shared = volley.shared.clone();
             let Some(place) = next_speaker(&self.seats, &mut self.speaker) else {
                 return;
             };
+            let shared = volley.shared.clone();
             let Some(number) = shared.issue() else {
                 volley.due = 0;
                 return;
@@ -337,18 +301,15 @@ impl Worker {
             let mut uid = String::with_capacity(64);
             self.plan.write_uid(receiver, &mut uid);
             let sent_nanos = shared.began.elapsed().as_nanos() as u64;
+            let direct = Direct {
+                number,
+                sent_nanos,
+                receiver,
+            };
             self.desk.text.clear();
-            message::write_direct(
-                &mut self.desk.text,
-                &uid,
-                Direct {
-                    number,
-                    sent_nanos,
-                    receiver,
-                },
-            );
+            message::write_direct(&mut self.desk.text, &uid, direct);
             self.desk.send_text();
-            if let Err(End(failure)) = flush(&self.seats[place].stream, &mut self.desk.out) {
+            if let Err(End(failure)) = self.seats[place].flush(&mut self.desk) {
                 if let Some(volley) = &mut self.desk.volley {
                     volley.lose_one();
                 }
@@ -371,79 +332,11 @@ impl Worker {
     }
 }
 
-/// The connection is over: by this failure, or by the peer's orderly end.
-struct End(Option<Failure>);
-
-fn dialed(seat: &mut Seat, index: u32, desk: &mut Desk) -> Result<(), End> {
-    let Some(stream) = &seat.stream else {
-        return Ok(());
-    };
-    match stream.take_error() {
-        Ok(None) => {}
-        Ok(Some(error)) | Err(error) => return Err(End(Some(Failure::from(&error)))),
-    }
-    if stream.peer_addr().is_err() {
-        return Ok(());
-    }
-    seat.client.dialed(index, desk);
-    flush(&seat.stream, &mut desk.out)
-}
-
-/// Reads what there is. A short read has emptied the socket, so the next bytes are a new event;
-/// not so the end that came with the event.
-fn hear(
-    seat: &mut Seat,
-    index: u32,
-    has_ended: bool,
-    buffer: &mut [u8],
-    desk: &mut Desk,
-) -> Result<(), End> {
-    loop {
-        let Some(stream) = &mut seat.stream else {
-            return Ok(());
-        };
-        match stream.read(buffer) {
-            Ok(0) => return Err(End(None)),
-            Ok(length) => {
-                let received = seat.client.receive(&buffer[..length], index, desk);
-                flush(&seat.stream, &mut desk.out)?;
-                received.map_err(|failure| End(Some(failure)))?;
-                if length < buffer.len() && !has_ended {
-                    return Ok(());
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(End(Some(Failure::from(&error)))),
-        }
-    }
-}
-
-fn flush(stream: &Option<TcpStream>, out: &mut Vec<u8>) -> Result<(), End> {
-    let Some(mut stream) = stream.as_ref() else {
-        return Ok(());
-    };
-    if out.is_empty() {
-        return Ok(());
-    }
-    let written = stream.write(out);
-    let length = out.len();
-    out.clear();
-    match written {
-        Ok(n) if n == length => Ok(()),
-        Ok(_) => Err(End(Some(Failure::SendBlocked))),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err(End(Some(Failure::SendBlocked)))
-        }
-        Err(error) => Err(End(Some(Failure::from(&error)))),
-    }
-}
-
 fn next_speaker(seats: &[Seat], speaker: &mut usize) -> Option<usize> {
     for _ in 0..seats.len() {
         let place = *speaker;
         *speaker = (place + 1) % seats.len();
-        if seats[place].stream.is_some() && seats[place].client.phase() == Phase::Ready {
+        if seats[place].can_talk() {
             return Some(place);
         }
     }

@@ -1,5 +1,7 @@
 //! A tiny server that drops, repeats, skips, refuses and lies: the crowd counts what it does.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -19,6 +19,8 @@ use crate::parts::pages::Pages;
 use crate::protocol::identity::Identity;
 
 const SHARDS: usize = 64;
+/// Small, since each shard's last page is half empty.
+const SHARD_PAGE_BYTES: usize = 4 << 10;
 
 /// The connections of one user.
 pub type Sessions = SmallVec<[Key; 4]>;
@@ -31,7 +33,7 @@ pub struct Roster {
 #[derive(Default)]
 struct Shard {
     slots: HashTable<u32>,
-    sessions: Pages<Session>,
+    sessions: Pages<Session, SHARD_PAGE_BYTES>,
     /// Users and sessions that are online.
     users: usize,
     online: usize,
@@ -190,7 +192,7 @@ impl Shard {
         self.slots
             .iter_hash(hash)
             .filter_map(|&slot| self.sessions.get(slot as usize))
-            .filter(move |session| session.identity.uid() == uid)
+            .filter(move |session| session.identity.is(uid))
     }
 
     fn is_there(&self, hash: u64, uid: &str) -> bool {
@@ -201,7 +203,7 @@ impl Shard {
         self.slots.iter_hash(hash).copied().find(|&slot| {
             self.sessions
                 .get(slot as usize)
-                .is_some_and(|s| s.key == key && s.identity.uid() == uid)
+                .is_some_and(|s| s.key == key && s.identity.is(uid))
         })
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::time::Tick;
 
 /// Bytes of a recycled buffer that are worth keeping.
-const KEEP_BYTES: usize = 4 << 10;
+const KEEP_BYTES: usize = 1 << 10;
 /// Own bytes that are gathered in one piece.
 const PIECE_BYTES: usize = 16 << 10;
 

@@ -6,17 +6,18 @@
 
 use slab::Slab;
 
-const PAGE: usize = 128;
+/// Bytes of a page: a size that the allocator neither rounds up nor pads.
+pub const PAGE_BYTES: usize = 12 << 10;
 
-pub struct Pages<T> {
+pub struct Pages<T, const BYTES: usize = PAGE_BYTES> {
     pages: Vec<Slab<T>>,
     /// Pages that have room, each once.
     roomy: Vec<u32>,
     len: usize,
 }
 
-impl<T> Default for Pages<T> {
-    fn default() -> Pages<T> {
+impl<T, const BYTES: usize> Default for Pages<T, BYTES> {
+    fn default() -> Pages<T, BYTES> {
         Pages {
             pages: Vec::new(),
             roomy: Vec::new(),
@@ -25,7 +26,16 @@ impl<T> Default for Pages<T> {
     }
 }
 
-impl<T> Pages<T> {
+/// Laid out as slab's own entries are, to know their size.
+#[expect(dead_code, reason = "only its size is asked for")]
+enum Entry<T> {
+    Vacant(usize),
+    Occupied(T),
+}
+
+impl<T, const BYTES: usize> Pages<T, BYTES> {
+    const PAGE: usize = BYTES / size_of::<Entry<T>>();
+
     pub fn len(&self) -> usize {
         self.len
     }
@@ -36,38 +46,40 @@ impl<T> Pages<T> {
 
     /// Slots that exist, in use or not: every index is below.
     pub fn slots(&self) -> usize {
-        self.pages.len() * PAGE
+        self.pages.len() * Self::PAGE
     }
 
     pub fn get(&self, index: usize) -> Option<&T> {
-        self.pages.get(index / PAGE)?.get(index % PAGE)
+        self.pages.get(index / Self::PAGE)?.get(index % Self::PAGE)
     }
 
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
-        self.pages.get_mut(index / PAGE)?.get_mut(index % PAGE)
+        self.pages
+            .get_mut(index / Self::PAGE)?
+            .get_mut(index % Self::PAGE)
     }
 
     /// Puts `value` into a free slot and returns its index.
     pub fn insert(&mut self, value: T) -> usize {
         if self.roomy.is_empty() {
             self.roomy.push(self.pages.len() as u32);
-            self.pages.push(Slab::with_capacity(PAGE));
+            self.pages.push(Slab::with_capacity(Self::PAGE));
         }
         let number = self.roomy[self.roomy.len() - 1];
         let page = &mut self.pages[number as usize];
         let index = page.insert(value);
-        if page.len() == PAGE {
+        if page.len() == Self::PAGE {
             self.roomy.pop();
         }
         self.len += 1;
-        number as usize * PAGE + index
+        number as usize * Self::PAGE + index
     }
 
     pub fn remove(&mut self, index: usize) -> Option<T> {
-        let page = self.pages.get_mut(index / PAGE)?;
-        let value = page.try_remove(index % PAGE)?;
-        if page.len() == PAGE - 1 {
-            self.roomy.push((index / PAGE) as u32);
+        let page = self.pages.get_mut(index / Self::PAGE)?;
+        let value = page.try_remove(index % Self::PAGE)?;
+        if page.len() == Self::PAGE - 1 {
+            self.roomy.push((index / Self::PAGE) as u32);
         }
         self.len -= 1;
         Some(value)
@@ -80,9 +92,13 @@ mod tests {
 
     #[test]
     fn indices_stay_and_freed_slots_are_used_again() {
-        let mut pages = Pages::default();
+        let mut pages: Pages<usize, 2048> = Pages::default();
+        let page = 2048 / size_of::<Entry<usize>>();
         let indices: Vec<usize> = (0..2000).map(|n| pages.insert(n)).collect();
-        assert_eq!((pages.len(), pages.slots()), (2000, 2048));
+        assert_eq!(
+            (pages.len(), pages.slots()),
+            (2000, 2000usize.div_ceil(page) * page)
+        );
         for (n, &index) in indices.iter().enumerate() {
             assert_eq!(pages.get(index), Some(&n));
         }
@@ -93,7 +109,10 @@ mod tests {
         for n in 0..667 {
             pages.insert(n);
         }
-        assert_eq!((pages.len(), pages.slots()), (2000, 2048));
+        assert_eq!(
+            (pages.len(), pages.slots()),
+            (2000, 2000usize.div_ceil(page) * page)
+        );
         assert_eq!(pages.get(5000), None);
     }
 }

@@ -87,6 +87,18 @@ impl Assembler {
         self.torn.as_ref().map(|torn| torn.since)
     }
 
+    /// Keeps the start of a request head: before the upgrade there are no frames to keep.
+    pub fn keep_head(&mut self, head: Vec<u8>, now: Tick) {
+        self.torn = Some(Box::new(Torn {
+            body: head,
+            ..Torn::new(now)
+        }));
+    }
+
+    pub fn take_head(&mut self) -> Option<Vec<u8>> {
+        self.torn.take().map(|torn| torn.body)
+    }
+
     /// The next event; `None` when the input is used up.
     pub fn next(
         &mut self,

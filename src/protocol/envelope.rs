@@ -3,17 +3,30 @@
 //! An envelope is one JSON object in two parts: a short head that is the receiving session's own
 //! (`sessionId`, `to`), and a tail that all receivers share.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 
 /// 128 random bits, written as 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct MessageId(pub [u8; 16]);
 
+impl MessageId {
+    /// The 32 digits.
+    pub fn to_hex(self) -> [u8; 32] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut hex = [0; 32];
+        for (pair, byte) in hex.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
+            *pair = [
+                DIGITS[usize::from(byte >> 4)],
+                DIGITS[usize::from(byte & 15)],
+            ];
+        }
+        hex
+    }
+}
+
 impl std::fmt::Display for MessageId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+        f.write_str(std::str::from_utf8(&self.to_hex()).unwrap_or_default())
     }
 }
 
@@ -42,16 +55,23 @@ impl Envelope<'_> {
     /// Appends the shared part: everything behind the head, up to and with the closing brace.
     pub fn write_tail(&self, out: &mut Vec<u8>) {
         let mut out = Text(out);
-        let _ = write!(out, "\"activeTime\":{},\"from\":", self.active_ms);
+        out.raw("\"activeTime\":");
+        out.number(self.active_ms);
+        out.raw(",\"from\":");
         out.json(self.from);
-        let _ = write!(out, ",\"messageId\":\"{}\",\"msg\":", self.message_id);
+        out.raw(",\"messageId\":\"");
+        out.0.extend_from_slice(&self.message_id.to_hex());
+        out.raw("\",\"msg\":");
         out.raw(self.msg);
-        let _ = write!(out, ",\"msgType\":{}", self.msg_type);
+        out.raw(",\"msgType\":");
+        out.number(self.msg_type);
         if let Some(id) = self.request_id {
             out.raw(",\"requestId\":");
             out.json(id);
         }
-        let _ = write!(out, ",\"trigger\":{}}}", self.trigger as u8);
+        out.raw(",\"trigger\":");
+        out.number(self.trigger as u8);
+        out.raw("}");
     }
 
     /// The JSON text for everybody: one encoding, `to` is `["*"]`, no session id.
@@ -67,6 +87,10 @@ pub struct Text<'a>(pub &'a mut Vec<u8>);
 impl Text<'_> {
     pub fn raw(&mut self, text: &str) {
         self.0.extend_from_slice(text.as_bytes());
+    }
+
+    pub fn number(&mut self, number: impl itoa::Integer) {
+        self.raw(itoa::Buffer::new().format(number));
     }
 
     /// `value` as compact JSON.

@@ -59,11 +59,17 @@ impl Identity {
         name.unwrap_or(uid)
     }
 
+    /// True if this is the user `uid`: what `uid() == uid` says, without reading the text.
+    pub fn is(&self, uid: &str) -> bool {
+        let text = &self.0.slice;
+        text.starts_with(uid.as_bytes()) && matches!(text.get(uid.len()), None | Some(b':'))
+    }
+
     fn split(&self) -> (&str, Option<&str>) {
         // Made from two strings, so it is UTF-8; an empty id could only mean that it was not.
         let text = std::str::from_utf8(&self.0.slice).unwrap_or_default();
-        match text.split_once(':') {
-            Some((uid, name)) => (uid, Some(name)),
+        match memchr::memchr(b':', text.as_bytes()) {
+            Some(colon) => (&text[..colon], Some(&text[colon + 1..])),
             None => (text, None),
         }
     }
@@ -83,6 +89,7 @@ mod tests {
     fn a_name_is_kept_only_where_it_differs() {
         let rose = Identity::new("u-1", "rose: the 1st").unwrap();
         assert_eq!((rose.uid(), rose.name()), ("u-1", "rose: the 1st"));
+        assert!(rose.is("u-1") && !rose.is("u") && !rose.is("u-1:") && !rose.is("u-11"));
         for name in ["", "u-1"] {
             let plain = Identity::new("u-1", name).unwrap();
             assert_eq!((plain.uid(), plain.name()), ("u-1", "u-1"));

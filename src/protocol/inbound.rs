@@ -4,10 +4,12 @@
 //! grown. Strings are borrowed from the message, which simd-json unescapes in place; `msg` goes
 //! through untouched, so it is cut out of a copy that was made before.
 
-use simd_json::{Buffers, Node, StaticNode, Tape};
+use simd_json::{Buffers, Tape};
 use smallvec::SmallVec;
 
 use super::assembler::PADDING;
+use super::identity;
+use super::json::{Object, Value, value_after};
 
 /// The parser's memory; one for each thread.
 pub struct Scratch {
@@ -67,6 +69,8 @@ pub enum Ask<'a> {
     },
     /// Something that needs the store.
     Stored,
+    /// The same for a user code: it names a session, and sessions have no inbox.
+    StoredForSession,
     /// Known by nobody here.
     Unknown,
 }
@@ -185,9 +189,9 @@ fn read_command<'a>(kind: i64, fields: &Fields<'_, 'a>) -> Result<Inbound<'a>, M
                 "token" => who.token = text(Some(value), "token is not a string")?,
                 "msgid" => msgid = text(Some(value), "msgid is not a string")?,
                 "loginStatus" => {
-                    is_online = match value.as_int() {
-                        Some(1) => true,
-                        Some(0) => false,
+                    is_online = match (value, value.as_int()) {
+                        (Value::Null, _) | (_, Some(1)) => true,
+                        (_, Some(0)) => false,
                         _ => {
                             return Err(malformed(
                                 Family::Command,
@@ -238,10 +242,10 @@ fn read_direct<'a>(
             let key = fields.msg_key.ok_or(fault("msg is missing"))?;
             let msg = value_after(raw, key.as_ptr() as usize - start);
             let msg = msg.ok_or(fault("msg is missing"))?;
-            if msgid.is_some() {
-                Ask::Stored
-            } else {
-                Ask::Send { to, msg }
+            match msgid {
+                Some(_) if to.iter().all(|id| identity::is_id(id)) => Ask::Stored,
+                Some(_) => Ask::StoredForSession,
+                None => Ask::Send { to, msg },
             }
         }
         _ => return Err(fault("unknown msgType")),
@@ -276,13 +280,14 @@ fn text_or<'a>(
     fault: Malformed,
 ) -> Result<Option<&'a str>, Malformed> {
     match value {
-        None | Some(Value::Other) => Ok(None),
+        None | Some(Value::Null) => Ok(None),
         Some(Value::Text(text)) => Ok(Some(text)),
         Some(_) => Err(fault),
     }
 }
 
-/// The top-level fields that mean something in any family; of repeated ones the last.
+/// The top-level fields that mean something in any family; of repeated ones the last. One that
+/// is null is not there, but for `msg`, which may be any value.
 #[derive(Default)]
 struct Fields<'t, 'a> {
     path: Option<Value<'t, 'a>>,
@@ -302,151 +307,22 @@ impl<'t, 'a> Fields<'t, 'a> {
     fn collect(object: Object<'t, 'a>) -> Fields<'t, 'a> {
         let mut fields = Fields::default();
         for (key, value) in object {
+            let value = (!matches!(value, Value::Null)).then_some(value);
             match key {
-                "path" => fields.path = Some(value),
-                "type" => fields.kind = Some(value),
-                "params" => fields.params = Some(value),
-                "msgType" => fields.msg_type = Some(value),
-                "to" => fields.to = Some(value),
+                "path" => fields.path = value,
+                "type" => fields.kind = value,
+                "params" => fields.params = value,
+                "msgType" => fields.msg_type = value,
+                "to" => fields.to = value,
                 "msg" => fields.msg_key = Some(key),
-                "msgid" => fields.msgid = Some(value),
-                "requestId" => fields.request_id = Some(value),
-                "token" => fields.token = Some(value),
-                "body" => fields.body = Some(value),
+                "msgid" => fields.msgid = value,
+                "requestId" => fields.request_id = value,
+                "token" => fields.token = value,
+                "body" => fields.body = value,
                 _ => {}
             }
         }
         fields
-    }
-}
-
-/// A JSON value as far as it matters here.
-#[derive(Clone, Copy)]
-enum Value<'t, 'a> {
-    Text(&'a str),
-    Int(i64),
-    Object(Object<'t, 'a>),
-    Array(Array<'t, 'a>),
-    Null,
-    Other,
-}
-
-impl Value<'_, '_> {
-    /// A number, or a string that holds one.
-    fn as_int(self) -> Option<i64> {
-        match self {
-            Value::Int(n) => Some(n),
-            Value::Text(text) => text.parse().ok(),
-            _ => None,
-        }
-    }
-}
-
-/// Takes the value at the start of `nodes`, and what follows it.
-fn split_value<'t, 'a>(nodes: &'t [Node<'a>]) -> Option<(Value<'t, 'a>, &'t [Node<'a>])> {
-    let (first, rest) = nodes.split_first()?;
-    Some(match first {
-        Node::String(text) => (Value::Text(text), rest),
-        Node::Object { count, .. } => {
-            let (inner, rest) = rest.split_at_checked(*count)?;
-            (Value::Object(Object(inner)), rest)
-        }
-        Node::Array { count, .. } => {
-            let (inner, rest) = rest.split_at_checked(*count)?;
-            (Value::Array(Array(inner)), rest)
-        }
-        Node::Static(StaticNode::I64(n)) => (Value::Int(*n), rest),
-        Node::Static(StaticNode::U64(n)) => {
-            (i64::try_from(*n).map_or(Value::Other, Value::Int), rest)
-        }
-        Node::Static(StaticNode::Null) => (Value::Null, rest),
-        Node::Static(_) => (Value::Other, rest),
-    })
-}
-
-#[derive(Clone, Copy)]
-struct Object<'t, 'a>(&'t [Node<'a>]);
-
-impl<'t, 'a> Object<'t, 'a> {
-    fn root(nodes: &'t [Node<'a>]) -> Option<Object<'t, 'a>> {
-        match split_value(nodes)?.0 {
-            Value::Object(object) => Some(object),
-            _ => None,
-        }
-    }
-}
-
-impl<'t, 'a> Iterator for Object<'t, 'a> {
-    type Item = (&'a str, Value<'t, 'a>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (first, rest) = self.0.split_first()?;
-        let Node::String(key) = first else {
-            return None;
-        };
-        let (value, rest) = split_value(rest)?;
-        self.0 = rest;
-        Some((key, value))
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Array<'t, 'a>(&'t [Node<'a>]);
-
-impl<'t, 'a> Iterator for Array<'t, 'a> {
-    type Item = Value<'t, 'a>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (value, rest) = split_value(self.0)?;
-        self.0 = rest;
-        Some(value)
-    }
-}
-
-/// The text of the value whose key's first character stands at `key` in the valid JSON `raw`.
-fn value_after(raw: &[u8], key: usize) -> Option<&str> {
-    let after_key = string_end(raw, key)?;
-    let colon = after_key + raw[after_key..].iter().position(|&b| b == b':')? + 1;
-    let start = colon + raw[colon..].iter().position(|b| !b.is_ascii_whitespace())?;
-    let end = value_end(raw, start)?;
-    std::str::from_utf8(&raw[start..end]).ok()
-}
-
-/// Behind the closing quote of the string whose first character is at `at`.
-fn string_end(raw: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        at += memchr::memchr2(b'"', b'\\', raw.get(at..)?)?;
-        if raw[at] == b'"' {
-            return Some(at + 1);
-        }
-        at += 2;
-    }
-}
-
-fn value_end(raw: &[u8], start: usize) -> Option<usize> {
-    let mut depth = 0;
-    let mut at = start;
-    loop {
-        match *raw.get(at)? {
-            b'"' => {
-                at = string_end(raw, at + 1)?;
-                if depth == 0 {
-                    return Some(at);
-                }
-                continue;
-            }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' if depth == 0 => return Some(at),
-            b'}' | b']' => {
-                depth -= 1;
-                if depth == 0 {
-                    return Some(at + 1);
-                }
-            }
-            b',' | b' ' | b'\t' | b'\r' | b'\n' if depth == 0 => return Some(at),
-            _ => {}
-        }
-        at += 1;
     }
 }
 

@@ -7,6 +7,7 @@ pub mod envelope;
 pub mod frame;
 pub mod identity;
 pub mod inbound;
+pub mod json;
 pub mod limits;
 pub mod mask;
 pub mod outbound;

@@ -89,14 +89,19 @@ pub fn head_end(bytes: &[u8], from: usize, limits: &Limits) -> Result<Option<usi
         .map(|at| from + at + 4);
     let head = &bytes[..end.unwrap_or(bytes.len())];
     let line_max = limits.request_line_bytes_max;
-    let line = memchr::memchr(b'\n', &head[..head.len().min(line_max + 2)]);
-    match line {
-        None if head.len() > line_max => Err(refuse(414, "request line too long")),
-        Some(at) if head.len() - at > limits.header_bytes_max + 2 => {
-            Err(refuse(431, "header fields too large"))
-        }
-        _ => Ok(end),
+    // The line's own end does not count, whether it is a line feed or two bytes, of which only
+    // the first may have arrived.
+    let line_end = memchr::memchr(b'\n', &head[..head.len().min(line_max + 2)]);
+    let line = &head[..line_end.unwrap_or(head.len())];
+    if line.len() - usize::from(line.ends_with(b"\r")) > line_max {
+        return Err(refuse(414, "request line too long"));
     }
+    // Neither does the empty line behind the fields.
+    let fields = head.len() - line_end.map_or(head.len(), |at| at + 1);
+    if fields > limits.header_bytes_max + 2 {
+        return Err(refuse(431, "header fields too large"));
+    }
+    Ok(end)
 }
 
 impl<'a> Request<'a> {
@@ -461,15 +466,14 @@ mod tests {
     #[test]
     fn a_head_is_bounded_before_it_ends() {
         let limits = Limits::default();
-        assert_eq!(head_end(&vec![b'a'; 4096], 0, &limits), Ok(None));
-        assert_eq!(
-            head_end(&vec![b'a'; 4097], 0, &limits).unwrap_err().status,
-            414
-        );
+        let line = |length| [&vec![b'a'; length], &b"\r"[..]].concat();
+        assert_eq!(head_end(&line(4096), 0, &limits), Ok(None));
+        assert_eq!(head_end(&line(4097), 0, &limits).unwrap_err().status, 414);
         let mut head = b"GET / HTTP/1.1\r\n".to_vec();
         head.resize(head.len() + 8192, b'a');
+        head.extend(b"\r\n");
         assert_eq!(head_end(&head, 0, &limits), Ok(None));
-        head.extend(b"aaaa");
+        head.extend(b"\r");
         assert_eq!(head_end(&head, 0, &limits).unwrap_err().status, 431);
     }
 

@@ -57,7 +57,7 @@ const READ_BYTES: usize = 128 << 10;
 /// Entries of the wheel that expire in a turn.
 const EXPIRE_PER_TURN: usize = 2048;
 /// Outboxes that are kept for the next that needs one.
-const POOL_MAX: usize = 1024;
+const POOL_MAX: usize = 128;
 /// The two highest tokens name no connection.
 const LISTENER: Token = Token(usize::MAX);
 const BELL: Token = Token(usize::MAX - 1);
@@ -99,7 +99,10 @@ pub struct Reactor {
     desk: Desk,
     scratch: Scratch,
     buffer: Box<[u8]>,
-    #[expect(clippy::vec_box, reason = "the box itself moves to the connection and back")]
+    #[expect(
+        clippy::vec_box,
+        reason = "the box itself moves to the connection and back"
+    )]
     pool: Vec<Box<Outbox>>,
     /// Connections that may have more to read than a turn takes.
     unfinished: Vec<Key>,

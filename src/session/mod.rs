@@ -10,7 +10,7 @@ mod meter;
 mod open;
 pub mod rules;
 
-use crate::parts::time::{Now, TICKS_PER_SEC, Tick};
+use crate::parts::time::{Now, TICK_MS, TICKS_PER_SEC, Tick};
 use crate::protocol::assembler::{Assembler, Input};
 use crate::protocol::envelope::{Envelope, MessageId};
 use crate::protocol::identity::Identity;
@@ -100,9 +100,6 @@ pub enum Newcomer {
 
 pub struct Session {
     assembler: Assembler,
-    /// The start of a torn request head.
-    #[expect(clippy::box_collection, reason = "eight bytes in every connection, not 24")]
-    head: Option<Box<Vec<u8>>>,
     identity: Option<Identity>,
     /// When the phase began: the start of its absolute deadline.
     phase_since: Tick,
@@ -130,7 +127,6 @@ impl Session {
     pub fn new(now: Tick, newcomer: Newcomer, spread: u8) -> Session {
         Session {
             assembler: Assembler::default(),
-            head: None,
             identity: None,
             phase_since: now,
             heard: now,
@@ -253,7 +249,9 @@ impl Session {
             return;
         }
         match self.phase {
-            Phase::Handshake if self.head.is_some() => self.refuse(Refusal::TIMEOUT, cx),
+            Phase::Handshake if self.assembler.torn_since().is_some() => {
+                self.refuse(Refusal::TIMEOUT, cx)
+            }
             Phase::Handshake | Phase::Leaving | Phase::Lingering => self.phase = Phase::Over,
             Phase::Open => {
                 let limits = self.limits(rules);
@@ -322,7 +320,6 @@ impl Session {
             cx.host.unbind(&identity);
         }
         self.is_online = false;
-        self.head = None;
         self.assembler = Assembler::default();
         self.phase = Phase::Leaving;
         self.phase_since = cx.now.tick;
@@ -331,7 +328,7 @@ impl Session {
     fn receive_head<H: Host>(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, H>) {
         let limits = &cx.rules.limits;
         let fresh = &input.buffer[input.at..input.filled];
-        let Some(mut head) = self.head.take() else {
+        let Some(mut head) = self.assembler.take_head() else {
             match upgrade::head_end(fresh, 0, limits) {
                 Ok(Some(end)) => {
                     let start = input.at;
@@ -340,7 +337,7 @@ impl Session {
                 }
                 Ok(None) if fresh.is_empty() => {}
                 Ok(None) => {
-                    self.head = Some(Box::new(fresh.to_vec()));
+                    self.assembler.keep_head(fresh.to_vec(), cx.now.tick);
                     input.at = input.filled;
                 }
                 Err(refusal) => self.refuse(refusal, cx),
@@ -356,7 +353,7 @@ impl Session {
             }
             Ok(None) => {
                 input.at = input.filled;
-                self.head = Some(head);
+                self.assembler.keep_head(head, cx.now.tick);
             }
             Err(refusal) => self.refuse(refusal, cx),
         }
@@ -445,9 +442,13 @@ impl Session {
 
     /// The tick at which the token ends by the wall clock, which may step.
     fn token_ends(&self, now: Now) -> Tick {
-        match self.expires_secs {
-            0 => Tick::NEVER,
-            ends => now.tick.plus_secs(ends.saturating_sub(now.wall_secs())),
+        let left_ms = (u64::from(self.expires_secs) * 1000).saturating_sub(now.wall_ms);
+        match (self.expires_secs, left_ms) {
+            (0, _) => Tick::NEVER,
+            (_, 0) => now.tick,
+            _ => now
+                .tick
+                .plus_ticks(left_ms.div_ceil(TICK_MS).min(u64::from(u32::MAX)) as u32),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::auth::{self, Auth, Claims};
 use super::meter::Pace;
 use super::{Context, Counted, Host, Phase, Sent, Session};
+use crate::parts::time::Tick;
 use crate::protocol::assembler::{Bounds, Event, Input, PADDING};
 use crate::protocol::envelope::{Envelope, Trigger};
 use crate::protocol::frame::{self, Opcode};
@@ -24,6 +25,8 @@ const fn fault(code: u16, message: &'static str) -> Fault<'static> {
     }
 }
 
+const FOREIGN_OPENID: Fault<'static> = fault(403, "openid is not the token's user");
+
 impl Session {
     pub(super) fn receive_frames<H: Host>(
         &mut self,
@@ -43,12 +46,10 @@ impl Session {
                 message_bytes_max,
                 fragments_max: limits.fragments_max,
             };
-            let before = input.at;
-            let event = self.assembler.next(input, &bounds, cx.now.tick);
             let event = if is_known {
-                event
+                self.assembler.next(input, &bounds, cx.now.tick)
             } else {
-                self.count_preauth(input.at - before, limits, event)
+                self.next_preauth(input, &bounds, limits, cx.now.tick)
             };
             match event {
                 Ok(None) => break,
@@ -58,23 +59,27 @@ impl Session {
         }
     }
 
-    /// Before authentication little is heard, and too much ends it.
-    fn count_preauth(
+    /// Before authentication little is heard: what lies past the limit is not looked at, so that
+    /// it does not matter how the bytes arrive.
+    fn next_preauth(
         &mut self,
-        bytes: usize,
+        input: &mut Input<'_>,
+        bounds: &Bounds,
         limits: &Limits,
-        event: Result<Option<Event>, Violation>,
+        now: Tick,
     ) -> Result<Option<Event>, Violation> {
-        self.preauth_bytes = self
-            .preauth_bytes
-            .saturating_add(bytes.min(u16::MAX as usize) as u16);
-        if usize::from(self.preauth_bytes) > limits.preauth_bytes_max {
-            return Err(Violation::Unauthenticated);
+        let (start, filled) = (input.at, input.filled);
+        let bytes_max = limits.preauth_bytes_max.min(u16::MAX.into()) as u16;
+        let left = usize::from(bytes_max.saturating_sub(self.preauth_bytes));
+        input.filled = filled.min(start + left);
+        let event = self.assembler.next(input, bounds, now);
+        input.filled = filled;
+        self.preauth_bytes += (input.at - start) as u16;
+        match event {
+            Ok(None) if input.at < filled => Err(Violation::Unauthenticated),
+            Err(Violation::TooBig) => Err(Violation::Unauthenticated),
+            event => event,
         }
-        event.map_err(|violation| match violation {
-            Violation::TooBig => Violation::Unauthenticated,
-            other => other,
-        })
     }
 
     fn take<H: Host>(
@@ -200,6 +205,7 @@ impl Session {
                 message: "this node has no store for messages",
                 reason: Some("store_down"),
             }),
+            Ask::StoredForSession => Err(fault(400, "with a msgid, only user ids are receivers")),
             Ask::Unknown => Err(fault(404, "this is not served here")),
         };
         if let Err(fault) = answer
@@ -218,6 +224,9 @@ impl Session {
             _ => return self.refuse_unknown(inbound, fault(401, "authenticate first"), cx),
         };
         let claims = match credentials(who, cx) {
+            Ok(Some(claims)) if !is_openid(who, claims.identity.uid()) => {
+                return self.refuse_unknown(inbound, FOREIGN_OPENID, cx);
+            }
             Ok(Some(claims)) => claims,
             Ok(None) => return self.refuse_unknown(inbound, fault(401, "authenticate first"), cx),
             Err(fault) if fault.code == 401 => {
@@ -324,18 +333,17 @@ impl Session {
         let Some(identity) = &self.identity else {
             return Ok(());
         };
-        let is_same = |uid: &str| uid == identity.uid();
+        let is_own = is_openid(who, identity.uid());
         if let Some(claims) = credentials(who, cx)? {
-            if !is_same(claims.identity.uid()) {
+            if claims.identity.uid() != identity.uid() {
                 self.violate(Violation::SecondIdentity, cx);
                 return Err(fault(403, "this connection belongs to another user"));
             }
-            self.expires_secs = to_secs(claims.expires_ms);
+            if is_own {
+                self.expires_secs = to_secs(claims.expires_ms);
+            }
         }
-        if who.openid.is_some_and(|openid| !is_same(openid)) {
-            return Err(fault(403, "openid is not the token's user"));
-        }
-        Ok(())
+        if is_own { Ok(()) } else { Err(FOREIGN_OPENID) }
     }
 
     fn send<H: Host>(
@@ -390,6 +398,11 @@ fn to_secs(millis: u64) -> u32 {
     millis.div_ceil(1000).min(u64::from(u32::MAX)) as u32
 }
 
+/// True unless it names somebody else.
+fn is_openid(who: &Credentials<'_>, uid: &str) -> bool {
+    who.openid.is_none_or(|openid| openid == uid)
+}
+
 /// Who a message says it comes from, proven as the node's mode asks; none if it does not say.
 fn credentials<H: Host>(
     who: &Credentials<'_>,
@@ -403,12 +416,6 @@ fn credentials<H: Host>(
             let claims = keys
                 .verify(token, cx.now.wall_ms)
                 .map_err(|_| fault(401, "the token is refused"))?;
-            if who
-                .openid
-                .is_some_and(|openid| openid != claims.identity.uid())
-            {
-                return Err(fault(403, "openid is not the token's user"));
-            }
             Ok(Some(claims))
         }
         Auth::None => {

@@ -1,0 +1,26 @@
+//! The real binary, started as a process, and clients over real sockets that share no code with it.
+//!
+//! `support` starts nodes and speaks WebSocket and HTTP; each other module proves one part of
+//! PROTOCOL.md (tests/README.md has the table). Every test has a node of its own on a free port,
+//! so all of them may run at once. Times are asserted as wide bounds only.
+
+#![allow(clippy::unwrap_used)]
+
+mod api;
+mod attacks;
+mod capacity;
+mod clients;
+mod clocks;
+mod closing;
+mod configuration;
+mod descriptors;
+mod drain;
+mod echo;
+mod frames;
+mod messages;
+mod secrecy;
+mod slow;
+mod start;
+mod support;
+mod tokens;
+mod upgrade;
