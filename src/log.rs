@@ -9,6 +9,8 @@ use crate::config::LogFormat;
 pub fn start(level: Level, format: LogFormat) {
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        // Or a line that cannot be written would end the process.
+        .log_internal_errors(false)
         .with_max_level(LevelFilter::from_level(level));
     // Only a second call can fail.
     let _ = match format {

@@ -271,7 +271,7 @@ fn mailboxes(count: usize) -> io::Result<(Vec<Mailbox>, Vec<Inbox>)> {
     Ok(pairs?.into_iter().unzip())
 }
 
-/// Starts all reactors and returns where they listen. The first one chooses the port.
+/// Starts all reactors and returns where they listen.
 fn start_reactors(
     config: &Config,
     plan: &Plan,
@@ -279,7 +279,8 @@ fn start_reactors(
     stats: &[Arc<ReactorStats>],
 ) -> Result<(Vec<Starting>, SocketAddr), ServeError> {
     let addr = config.listen;
-    let mut listen =
+    // Held until all of them listen: nobody else may take the port in between.
+    let reserved =
         reactor::reserve_port(addr).map_err(|source| ServeError::Listen { addr, source })?;
     let bells: Vec<_> = inboxes
         .iter()
@@ -292,7 +293,7 @@ fn start_reactors(
         let (prefix, start) = seed.split_at(8);
         let options = reactor::Options {
             number,
-            listen,
+            listen: reserved.addr,
             backlog: config.backlog,
             private_table: plan.has_private_tables.then(|| bells.clone()),
             descriptors: plan.descriptors,
@@ -301,10 +302,10 @@ fn start_reactors(
             seed: [prefix, start].map(|half| half.iter().fold(0, |n, &b| n << 8 | u64::from(b))),
         };
         let one = reactor::spawn(options, inbox, stats[number].clone())?;
-        listen = one.listening()?;
+        one.listening()?;
         starting.push(one);
     }
-    Ok((starting, listen))
+    Ok((starting, reserved.addr))
 }
 
 /// The end of each reactor's thread, as a message.
@@ -459,6 +460,7 @@ fn local_ip() -> Option<IpAddr> {
 }
 
 /// One line for programs on standard output, the demo token for people on standard error.
+/// Nobody may be reading either; the node serves all the same.
 fn announce(node: &Node, api: SocketAddr, auth: &Auth) {
     if let Auth::Hmac(keys) = auth {
         let now = SystemTime::now()
@@ -467,12 +469,14 @@ fn announce(node: &Node, api: SocketAddr, auth: &Auth) {
         let expires_ms = now.as_millis() as u64 + DEMO_TOKEN_MS;
         if let Ok(demo) = Identity::new("demo", "") {
             let token = keys.sign(&demo, expires_ms, &[]);
-            eprintln!("demo token (user demo, one day): {token}");
-            eprintln!("try: {}?token={token}", node.ws_url);
+            let _ = writeln!(
+                io::stderr(),
+                "demo token (user demo, one day): {token}\ntry: {}?token={token}",
+                node.ws_url
+            );
         }
     }
     let mut out = io::stdout().lock();
-    // Nobody may be reading; the node serves all the same.
     let _ = writeln!(
         out,
         "ready ws={} api=http://{} node={}",

@@ -191,8 +191,14 @@ struct Reactor {
 
 impl Reactor {
     fn new(number: usize, shared: Arc<Shared>) -> io::Result<Reactor> {
-        let bell = shared.mailboxes[number].bell.as_raw_fd();
-        if sys::take_private_file_table(&[bell]).is_ok() {
+        // It rings the others' bells, too.
+        let bells: Vec<_> = shared
+            .mailboxes
+            .iter()
+            .map(|m| m.bell.as_raw_fd())
+            .collect();
+        let bell = bells[number];
+        if sys::take_private_file_table(&bells).is_ok() {
             sys::grow_file_table(20_000);
         }
         let poll = Poll::new()?;
@@ -279,7 +285,6 @@ impl Reactor {
             }
             Phase::Greeted => {
                 connection.phase = Phase::Registered;
-                send(&mut connection.stream, &self.registered)?;
                 let payload = unmask(&mut self.buffer[..length])?.0;
                 let uid = payload.get(REGISTER_UID..REGISTER_UID + UID_CHARS);
                 let client = uid
@@ -287,7 +292,7 @@ impl Reactor {
                     .ok_or(io::ErrorKind::InvalidData)?;
                 let place = ((self.number as u64) << 32) + slot as u64 + 1;
                 self.shared.directory[client].store(place, Ordering::Release);
-                Ok(())
+                send(&mut connection.stream, &self.registered)
             }
             Phase::Registered => self.route(length),
         }

@@ -131,7 +131,7 @@ fn all(all: All) -> Result<bool, Failed> {
     let table = Table::new(&pairs, sizes.connections);
     let machine = machine::line();
     println!(
-        "{machine}; {} connections, {} reactors\n",
+        "{machine}; {} connections, reactors: {}\n",
         sizes.connections, all.reactors
     );
     println!("{table}\n{}", parse_table(&parsed));

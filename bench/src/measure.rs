@@ -59,7 +59,7 @@ pub fn run(floor: Server, throng: Server, sizes: Sizes) -> Result<(Figures, Figu
     connect_and_weigh(&mut sides, sizes.connections)?;
     for (count, rounds) in [(1, sizes.broadcasts), (QUEUED, sizes.rounds)] {
         for round in 0..=rounds {
-            for side in &mut sides {
+            for side in in_turn(&mut sides, round) {
                 let spent = side.broadcast(count)?;
                 // The first round warms up.
                 if round > 0 {
@@ -74,7 +74,7 @@ pub fn run(floor: Server, throng: Server, sizes: Sizes) -> Result<(Figures, Figu
         }
     }
     for turn in 0..=TURNS {
-        for side in &mut sides {
+        for side in in_turn(&mut sides, turn) {
             side.talk(sizes.messages / TURNS, turn > 0)?;
         }
     }
@@ -86,9 +86,9 @@ fn connect_and_weigh(sides: &mut [Side; 2], all: usize) -> Result<(), Failed> {
     let half = all / 2;
     let mut weights = vec![weigh(sides)?];
     for (from, to) in [(0, half), (half, all)] {
-        for turn in 1..=TURNS as usize {
-            for side in sides.iter_mut() {
-                side.open(from + (to - from) * turn / TURNS as usize)?;
+        for turn in 1..=TURNS {
+            for side in in_turn(sides, turn) {
+                side.open(from + (to - from) * turn as usize / TURNS as usize)?;
             }
         }
         weights.push(weigh(sides)?);
@@ -99,6 +99,16 @@ fn connect_and_weigh(sides: &mut [Side; 2], all: usize) -> Result<(), Failed> {
         side.figures.bytes_mean = (full - empty) / all as f64;
     }
     Ok(())
+}
+
+/// Both, each one first in every second turn.
+fn in_turn(sides: &mut [Side; 2], turn: u32) -> [&mut Side; 2] {
+    let [floor, throng] = sides;
+    if turn.is_multiple_of(2) {
+        [floor, throng]
+    } else {
+        [throng, floor]
+    }
 }
 
 fn weigh(sides: &[Side; 2]) -> Result<[u64; 2], Failed> {

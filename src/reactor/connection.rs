@@ -110,17 +110,29 @@ impl Connection {
             flushed.broadcasts += self.account(written, ring, now, fresh);
         }
         // What cannot be written now is owed: the ring lets go of a frame after one round.
+        flushed.broadcasts += self.owe_due(ring, now, fresh);
+        Ok(flushed)
+    }
+
+    /// Moves the broadcasts that are due to what is owed, and returns how many there were: what
+    /// is owed from now on comes after them.
+    pub fn owe_due(
+        &mut self,
+        ring: &Ring,
+        now: Tick,
+        fresh: &mut impl FnMut() -> Box<Outbox>,
+    ) -> u64 {
         let due = ring.due(self.position);
-        if due.len() > 0 {
-            let outbox = self.outbox.get_or_insert_with(&mut *fresh);
+        let count = due.len() as u64;
+        if count > 0 {
+            let outbox = self.outbox.get_or_insert_with(fresh);
             if outbox.is_empty() {
                 outbox.moved = now;
             }
-            flushed.broadcasts += due.len() as u64;
             due.for_each(|frame| outbox.push_shared(frame.clone(), 0));
             self.position = ring.head();
         }
-        Ok(flushed)
+        count
     }
 
     /// Takes `written` bytes off what is owed, then off the broadcasts due; returns how many of

@@ -37,19 +37,32 @@ pub fn listen(addr: SocketAddr, backlog: u32) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
+/// A port that is held, and not listened on, so that nobody else takes it.
+pub struct ReservedPort {
+    _socket: Socket,
+    /// With the port chosen.
+    pub addr: SocketAddr,
+}
+
 /// Makes sure that nobody else serves `addr`: with `SO_REUSEPORT` a second process would share
-/// the port in silence. Returns the address with its port chosen.
-pub fn reserve_port(addr: SocketAddr) -> io::Result<SocketAddr> {
+/// the port in silence. To be held until [`listen`] has been called.
+pub fn reserve_port(addr: SocketAddr) -> io::Result<ReservedPort> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.bind(&addr.into())?;
-    let taken = socket.local_addr()?;
-    taken
-        .as_socket()
-        .ok_or_else(|| io::Error::other("not an internet address"))
+    // Bound alone. From now on our own listeners may stand beside it, and nobody else, whom
+    // SO_REUSEADDR would let in for as long as nobody listens.
+    socket.set_reuse_port(true)?;
+    socket.set_reuse_address(false)?;
+    let addr = socket.local_addr()?.as_socket();
+    let addr = addr.ok_or_else(|| io::Error::other("not an internet address"))?;
+    Ok(ReservedPort {
+        _socket: socket,
+        addr,
+    })
 }
 
 /// One descriptor that is given up to answer a newcomer when the table is full: accept is
@@ -69,5 +82,26 @@ impl Reserve {
     /// Takes one again, if there is one.
     pub fn take_back(&mut self) {
         self.0 = self.0.take().or_else(|| File::open("/dev/null").ok());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserved_port_is_for_our_own_listeners_only() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let reserved = reserve_port(any).unwrap();
+        let addr = reserved.addr;
+        assert_ne!(addr.port(), 0);
+        let is_taken = || reserve_port(addr).is_err() && StdListener::bind(addr).is_err();
+        assert!(is_taken());
+        let first = listen(addr, 8).unwrap();
+        let second = listen(addr, 8).unwrap();
+        drop(reserved);
+        assert!(is_taken());
+        drop((first, second));
+        assert!(reserve_port(addr).is_ok());
     }
 }

@@ -366,9 +366,17 @@ impl Reactor {
 
     /// An envelope for a session of this reactor, if it is still there.
     fn deliver(&mut self, to: Key, tail: &[u8], now: Now) {
-        let is_online = self.slots.get(to).is_some_and(|c| c.session.is_online());
-        if !is_online {
+        let Some(connection) = self.slots.get_mut(to).filter(|c| c.session.is_online()) else {
             return;
+        };
+        if connection.position != self.ring.head() {
+            // What went to everybody before must not be overtaken.
+            let pool = &mut self.pool;
+            let mut fresh = || pool.pop().unwrap_or_default();
+            let before = connection.owed();
+            let count = connection.owe_due(&self.ring, now.tick, &mut fresh);
+            self.queued_bytes += connection.owed() - before;
+            self.stats.broadcast_deliveries.add(count);
         }
         self.stats.deliveries.add(1);
         let shared = self.shared.clone();
@@ -379,7 +387,8 @@ impl Reactor {
         });
     }
 
-    /// Adds to what a peer is owed; too much of it ends the connection.
+    /// Adds to what a peer is owed. Where it is too much, the socket is asked before the peer is
+    /// judged: a burst within one turn is not its fault.
     fn owe(&mut self, key: Key, now: Now, add: impl FnOnce(&mut Outbox, &Session)) {
         let Some(connection) = self.slots.get_mut(key) else {
             return;
@@ -406,7 +415,7 @@ impl Reactor {
                 .get(key)
                 .is_some_and(|c| c.session.is_established())
         {
-            self.drop_slow_consumer(key, now);
+            self.flush(key, now);
         }
     }
 

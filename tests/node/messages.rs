@@ -232,6 +232,23 @@ fn eight_at_once_reach_everybody_once_and_in_order() {
 }
 
 #[test]
+fn a_push_does_not_overtake_what_was_sent_to_everybody_before() {
+    let node = Node::start(&["--reactors", "2"]);
+    let mut clients: Vec<Client> = (0..10).map(|n| node.join(&format!("u{n}"))).collect();
+    let names: Vec<String> = (0..10).map(|n| format!("u{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for n in 0..100 {
+        node.send_to_all(&json!({"n": 2 * n})).content();
+        node.push(&names, &json!({"n": 2 * n + 1})).content();
+    }
+    for client in &mut clients {
+        for n in 0..200 {
+            assert_eq!(client.hear()["msg"]["n"], n);
+        }
+    }
+}
+
+#[test]
 fn counts_go_back_to_zero_however_clients_leave() {
     let node = Node::start(&["--reactors", "2"]);
     let clients: Vec<Client> = (0..30).map(|n| node.join(&format!("u{}", n / 3))).collect();

@@ -121,6 +121,46 @@ fn a_slow_reader_of_its_own_messages_is_closed_4413() {
 }
 
 #[test]
+fn a_burst_alone_is_no_reason_to_give_up_who_reads() {
+    const SENDERS: usize = 20;
+    let node = Node::start(&["--reactors", "1"]);
+    let mut reader = node.join("reader");
+    let mut senders: Vec<Client> = (0..SENDERS).map(|n| node.join(&format!("u{n}"))).collect();
+    let text = "b".repeat(60_000);
+    // The node finds all of it at once when it goes on: more than a queue may hold.
+    node.signal("STOP");
+    for sender in &mut senders {
+        sender.say(&json!({"to": "reader", "msg": text, "msgType": 1}));
+    }
+    node.signal("CONT");
+    for _ in 0..SENDERS {
+        assert_eq!(reader.hear()["msg"].as_str().unwrap().len(), text.len());
+    }
+    reader.is_heard();
+}
+
+#[test]
+fn who_never_reads_again_is_dropped_in_the_end() {
+    let node = Node::start(&[]);
+    let slow = narrow_join(&node, "slow");
+    let gone = narrow_join(&node, "gone");
+    let text = "v".repeat(60_000);
+    let mut posts = 0;
+    while node.metric("closes_total{code=\"4413\"}") < 2.0 {
+        assert!(posts < 400, "slow readers are kept forever");
+        node.send_to_all(&json!({"n": posts, "text": text}))
+            .content();
+        posts += 1;
+    }
+    // One leaves while its last words are waiting, the other one just stays.
+    assert_eq!(node.metric("open_sockets"), 2.0);
+    gone.vanish();
+    node.awaits("open_sockets", 1.0);
+    node.awaits_emptiness();
+    drop(slow);
+}
+
+#[test]
 fn a_queue_that_does_not_move_is_given_up_after_its_time() {
     let config = "[limits]\nqueue_hard_bytes = 67108864\nqueue_stalled_secs = 1\n";
     let node = Setup::new().config(config).start();

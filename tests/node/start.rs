@@ -74,6 +74,15 @@ fn logs_can_be_read_by_machines() {
 }
 
 #[test]
+fn nobody_has_to_read_the_log() {
+    let setup = Setup::new().config("log_level = \"trace\"\n");
+    let node = setup.unheard().start();
+    node.serves();
+    node.signal("TERM");
+    assert_eq!(node.end().0.code(), Some(0));
+}
+
+#[test]
 fn the_help_and_the_version_go_to_standard_output_with_status_0() {
     for (flag, word) in [("--help", "--max-connections"), ("--version", "throng ")] {
         let output = Setup::bare(Folder::new()).args(&[flag]).run();

@@ -35,7 +35,10 @@ impl Node {
 
     pub(super) fn new(mut child: Child, folder: Folder) -> Node {
         let errors = Arc::new(Mutex::new(String::new()));
-        let log = collect(child.stderr.take().unwrap(), errors.clone());
+        let log = child
+            .stderr
+            .take()
+            .map(|stderr| collect(stderr, errors.clone()));
         let (output, first) = read_lines(child.stdout.take().unwrap());
         let ready = first.recv_timeout(PATIENCE).unwrap_or_else(|_| {
             let _ = child.kill();
@@ -57,7 +60,7 @@ impl Node {
             folder,
             errors,
             output,
-            log: Some(log),
+            log,
         }
     }
 
@@ -89,7 +92,9 @@ impl Node {
         };
         let output = std::mem::replace(&mut self.output, spawn(String::new));
         let output = output.join().unwrap();
-        self.log.take().unwrap().join().unwrap();
+        if let Some(log) = self.log.take() {
+            log.join().unwrap();
+        }
         (status, output, self.errors())
     }
 

@@ -42,6 +42,7 @@ pub struct Setup {
     env: Vec<(String, String)>,
     config: String,
     descriptors: Option<u32>,
+    is_unheard: bool,
     pub folder: Folder,
 }
 
@@ -61,6 +62,7 @@ impl Setup {
             env: Vec::new(),
             config: String::new(),
             descriptors: None,
+            is_unheard: false,
             folder,
         }
     }
@@ -84,6 +86,12 @@ impl Setup {
     /// Starts it with `ulimit -n` at so many.
     pub fn descriptors(mut self, limit: u32) -> Setup {
         self.descriptors = Some(limit);
+        self
+    }
+
+    /// Nobody reads its standard error: every write to it fails.
+    pub fn unheard(mut self) -> Setup {
+        self.is_unheard = true;
         self
     }
 
@@ -118,7 +126,10 @@ impl Setup {
 
     /// Starts a node and waits until it is ready.
     pub fn start(self) -> Node {
-        let child = self.command().spawn().unwrap();
+        let mut child = self.command().spawn().unwrap();
+        if self.is_unheard {
+            drop(child.stderr.take());
+        }
         Node::new(child, self.folder)
     }
 
