@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::command::{Shared, ToReactor};
 use crate::parts::key::Key;
@@ -63,11 +63,20 @@ pub fn mailbox() -> std::io::Result<(Mailbox, Inbox)> {
 
 impl Mailbox {
     pub fn send(&self, command: ToReactor) -> Result<(), MailboxFull> {
-        self.queue.try_send(command).map_err(|_| MailboxFull)?;
+        self.offer(command).map(drop)
+    }
+
+    /// False where the reactor has drained: nobody is left there to be reached.
+    fn offer(&self, command: ToReactor) -> Result<bool, MailboxFull> {
+        match self.queue.try_send(command) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(MailboxFull),
+            Err(TrySendError::Disconnected(_)) => return Ok(false),
+        }
         if !self.inner.is_woken.swap(true, Ordering::AcqRel) {
             self.inner.bell.ring();
         }
-        Ok(())
+        Ok(true)
     }
 
     fn has_room_for_broadcast(&self, bytes: usize) -> bool {
@@ -79,11 +88,13 @@ impl Mailbox {
         self.inner
             .broadcast_bytes
             .fetch_add(bytes, Ordering::Relaxed);
-        self.send(ToReactor::Broadcast { frame }).inspect_err(|_| {
+        let offered = self.offer(ToReactor::Broadcast { frame });
+        if offered != Ok(true) {
             self.inner
                 .broadcast_bytes
                 .fetch_sub(bytes, Ordering::Relaxed);
-        })
+        }
+        offered.map(drop)
     }
 }
 
@@ -186,5 +197,20 @@ mod tests {
         assert_eq!(board.broadcast(&frame), Err(MailboxFull));
         inbox.broadcast_done(frame.len());
         board.broadcast(&frame).unwrap();
+    }
+
+    #[test]
+    fn a_reactor_that_has_drained_refuses_nothing_and_keeps_nothing() {
+        let (gone, inbox) = mailbox().unwrap();
+        let (here, other) = mailbox().unwrap();
+        drop(inbox);
+        let board = Switchboard::new(vec![gone, here]);
+        let frame: Shared = vec![0; BROADCAST_BYTES_MAX].into();
+        board.broadcast(&frame).unwrap();
+        assert!(other.next().is_some());
+        other.broadcast_done(frame.len());
+        board.broadcast(&frame).unwrap();
+        let tail = frame.clone();
+        board.deliver(Key::new(0, 0, 0), tail).unwrap();
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{io, thread};
 
 use crossbeam_channel::{Receiver, bounded, select, tick, unbounded};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::command::{DrainPlan, ToReactor};
@@ -323,9 +323,9 @@ fn watch_ends(threads: Vec<JoinHandle<io::Result<()>>>) -> Receiver<io::Result<(
     ended
 }
 
-/// SIGTERM and SIGINT, as messages.
+/// SIGTERM, SIGINT and SIGHUP, as messages.
 fn signals() -> io::Result<Receiver<i32>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (sender, received) = bounded(4);
     thread::Builder::new()
         .name("signals".into())
@@ -350,7 +350,11 @@ fn serve_until_drained(
     let mut stuck = vec![false; left];
     while left > 0 {
         select! {
-            recv(signals) -> _ => {
+            recv(signals) -> signal => {
+                if signal == Ok(SIGHUP) {
+                    tracing::warn!("SIGHUP: this version reloads nothing; restart to change the configuration");
+                    continue;
+                }
                 if node.is_draining() {
                     return Err(ServeError::StoppedTwice);
                 }
@@ -374,7 +378,10 @@ fn serve_until_drained(
 fn start_drain(config: &Config, node: &Node, switchboard: &Switchboard) {
     node.start_draining();
     let connections = node.connections();
-    let per_sec = (connections / DRAIN_PART_PER_SEC).max(DRAIN_MIN_PER_SEC) as u32;
+    // Paced, but fast enough that nobody is cut off at the end.
+    let in_time = connections / (config.drain_secs as usize).saturating_sub(2).max(1);
+    let paced = (connections / DRAIN_PART_PER_SEC).max(DRAIN_MIN_PER_SEC);
+    let per_sec = paced.max(in_time) as u32;
     let plan = DrainPlan {
         per_sec,
         within_secs: config.drain_secs,

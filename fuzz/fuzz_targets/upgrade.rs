@@ -22,7 +22,9 @@ fuzz_target!(|data: &[u8]| {
     let is_answered = !matches!(phase, Phase::Handshake);
     assert_eq!(is_answered, !heard.is_empty());
     if let Some(Heard::Http(101, _)) = heard.first() {
-        assert!(request.starts_with(b"GET /") || request.starts_with(b"\r\n") || request[0] == b'\n');
+        assert!(
+            request.starts_with(b"GET /") || request.starts_with(b"\r\n") || request[0] == b'\n'
+        );
     }
 });
 

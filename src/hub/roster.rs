@@ -159,11 +159,11 @@ impl Roster {
     pub fn find(&self, uid: &str) -> Sessions {
         let hash = self.hasher.hash_one(uid);
         let shard = self.shard(hash);
-        shard
-            .of(hash, uid)
-            .filter(|s| s.is_online)
-            .map(|s| s.key)
-            .collect()
+        let mut keys = Sessions::new();
+        for session in shard.of(hash, uid).filter(|session| session.is_online) {
+            keys.push(session.key);
+        }
+        keys
     }
 
     /// Users online here, and their sessions.

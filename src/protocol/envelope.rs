@@ -42,6 +42,7 @@ pub enum Trigger {
 pub struct Envelope<'a> {
     /// Unix milliseconds at which it was accepted.
     pub active_ms: u64,
+    /// A user id or `system`: it goes between quotes as it is.
     pub from: &'a str,
     pub message_id: MessageId,
     /// JSON text, passed through as it came.
@@ -57,9 +58,9 @@ impl Envelope<'_> {
         let mut out = Text(out);
         out.raw("\"activeTime\":");
         out.number(self.active_ms);
-        out.raw(",\"from\":");
-        out.json(self.from);
-        out.raw(",\"messageId\":\"");
+        out.raw(",\"from\":\"");
+        out.raw(self.from);
+        out.raw("\",\"messageId\":\"");
         out.0.extend_from_slice(&self.message_id.to_hex());
         out.raw("\",\"msg\":");
         out.raw(self.msg);

@@ -1,6 +1,6 @@
 //! One WebSocket frame (RFC 6455 section 5.2), by tungstenite's header codec.
 
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -112,13 +112,17 @@ impl Header {
 
 /// Appends the header of a whole server frame with `length` payload bytes.
 pub fn write_header(opcode: Opcode, length: usize, out: &mut Vec<u8>) {
+    format_header(opcode, length, out);
+}
+
+fn format_header(opcode: Opcode, length: usize, out: &mut impl Write) {
     let header = FrameHeader {
         opcode: opcode.into(),
         ..FrameHeader::default()
     };
     header
         .format(length as u64, out)
-        .expect("a buffer takes every write");
+        .expect("there is room for every header");
 }
 
 /// Bytes of the header of a server frame with `length` payload bytes.
@@ -140,12 +144,21 @@ pub fn encode(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 
 /// Appends a whole server frame whose payload `write` appends.
 pub fn append(opcode: Opcode, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    // Most messages need a header of four bytes: with that guess nothing is moved.
+    const GUESS: usize = 4;
     let start = out.len();
+    out.extend_from_slice(&[0; GUESS]);
     write(out);
-    let length = out.len() - start;
-    write_header(opcode, length, out);
-    let header = out.len() - start - length;
-    out[start..].rotate_right(header);
+    let length = out.len() - start - GUESS;
+    let mut header = [0; HEADER_BYTES_MAX];
+    let size = header_size(length);
+    let mut unwritten = &mut header[..];
+    format_header(opcode, length, &mut unwritten);
+    if size == GUESS {
+        out[start..start + GUESS].copy_from_slice(&header[..size]);
+    } else {
+        out.splice(start..start + GUESS, header[..size].iter().copied());
+    }
 }
 
 /// Length of the server frame that `bytes` begins with, whole or not.

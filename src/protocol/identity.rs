@@ -2,12 +2,14 @@
 
 use triomphe::ThinArc;
 
+/// Bytes of an id at most. A user code is always longer.
+pub const ID_BYTES_MAX: usize = 64;
 /// Bytes of a display name at most.
 pub const NAME_BYTES_MAX: usize = 64;
 
 /// True for a user or group id: 1 to 64 of `[A-Za-z0-9_.@-]`.
 pub fn is_id(id: &str) -> bool {
-    (1..=64).contains(&id.len())
+    (1..=ID_BYTES_MAX).contains(&id.len())
         && id
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'@' | b'-'))
@@ -39,7 +41,7 @@ impl Identity {
         if name.is_empty() || name == uid {
             return Ok(Identity(ThinArc::from_header_and_slice((), uid.as_bytes())));
         }
-        let mut text = [0; 64 + 1 + NAME_BYTES_MAX];
+        let mut text = [0; ID_BYTES_MAX + 1 + NAME_BYTES_MAX];
         let length = uid.len() + 1 + name.len();
         text[..uid.len()].copy_from_slice(uid.as_bytes());
         text[uid.len()] = b':';

@@ -263,7 +263,11 @@ fn read_direct<'a>(
 fn targets<'a>(to: Option<Value<'_, 'a>>) -> Option<Targets<'a>> {
     let split = |text: &'a str| text.split(',').map(str::trim).filter(|id| !id.is_empty());
     let ids: Targets<'a> = match to? {
-        Value::Text(text) => split(text).collect(),
+        Value::Text(one) if memchr::memchr(b',', one.as_bytes()).is_none() => Some(one.trim())
+            .filter(|id| !id.is_empty())
+            .into_iter()
+            .collect(),
+        Value::Text(list) => split(list).collect(),
         Value::Array(items) => items
             .map(|item| match item {
                 Value::Text(text) if !text.is_empty() => Some(text),

@@ -80,8 +80,15 @@ struct Offers<'a> {
 
 /// Where the head ends that `bytes` begins with, if it has arrived; `from` bytes were looked at.
 ///
-/// Errors: a head that is over its limits already, ended or not.
+/// Errors: a head that is over its limits already, ended or not; something that is no HTTP.
 pub fn head_end(bytes: &[u8], from: usize, limits: &Limits) -> Result<Option<usize>, Refusal> {
+    // TLS and other protocols are told apart by their first byte, and need not be waited for.
+    if bytes
+        .first()
+        .is_some_and(|&b| !b.is_ascii_alphabetic() && b != b'\r' && b != b'\n')
+    {
+        return Err(refuse(400, "this is not HTTP"));
+    }
     let from = from.saturating_sub(3);
     let end = bytes[from..]
         .windows(4)
@@ -304,15 +311,19 @@ impl Refusal {
 }
 
 /// Appends the answer to a health probe, after which the connection closes.
-pub fn write_health(is_draining: bool, out: &mut Vec<u8>) {
+pub fn write_health(request: &Request<'_>, is_draining: bool, out: &mut Vec<u8>) {
     let body = if is_draining { "draining\n" } else { "ok\n" };
     let status = if is_draining { 503 } else { 200 };
+    let mut out = Text(out);
     let _ = write!(
-        Text(out),
-        "HTTP/1.1 {status} {}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+        out,
+        "HTTP/1.1 {status} {}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
         reason_phrase(status),
         body.len()
     );
+    if request.method != "HEAD" {
+        out.raw(body);
+    }
 }
 
 fn reason_phrase(status: u16) -> &'static str {
@@ -475,6 +486,27 @@ mod tests {
         assert_eq!(head_end(&head, 0, &limits), Ok(None));
         head.extend(b"\r");
         assert_eq!(head_end(&head, 0, &limits).unwrap_err().status, 431);
+    }
+
+    #[test]
+    fn a_probe_by_head_gets_no_body() {
+        let answer = |method: &str| {
+            let head = format!("{method} /health HTTP/1.1\r\nHost: h\r\n\r\n");
+            let request = Request::parse(head.as_bytes(), &Limits::default()).unwrap();
+            assert!(request.is_health_probe());
+            let mut out = Vec::new();
+            write_health(&request, false, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert!(answer("GET").ends_with("\r\n\r\nok\n"));
+        assert!(answer("HEAD").ends_with("Content-Length: 3\r\n\r\n"));
+    }
+
+    #[test]
+    fn another_protocol_is_known_by_its_first_byte() {
+        let limits = Limits::default();
+        assert_eq!(head_end(b"\x16", 0, &limits).unwrap_err().status, 400);
+        assert_eq!(head_end(b"\r\nG", 0, &limits), Ok(None));
     }
 
     #[test]

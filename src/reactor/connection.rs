@@ -10,7 +10,7 @@ use crate::parts::time::Tick;
 use crate::session::Session;
 
 /// Pieces that one write carries at most.
-const SLICES_MAX: usize = 32;
+const SLICES_MAX: usize = 16;
 
 pub struct Connection {
     pub stream: TcpStream,

@@ -48,7 +48,7 @@ impl Desk {
     }
 
     fn find(&self, target: &str) -> crate::hub::roster::Sessions {
-        if identity::is_id(target) {
+        if target.len() <= identity::ID_BYTES_MAX {
             return self.shared.roster.find(target);
         }
         let Some((key, uid)) = self.shared.codes.read(target) else {

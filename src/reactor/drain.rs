@@ -29,11 +29,13 @@ impl Reactor {
         });
     }
 
-    /// Drained: nobody is left, or the time is over.
+    /// Drained: nobody is left on the node (newcomers may still knock at any of its doors, so
+    /// all of them stay open until then), or the time is over.
     pub(super) fn is_drained(&self) -> bool {
-        self.drain
-            .as_ref()
-            .is_some_and(|drain| self.slots.is_empty() || drain.until <= self.shared.now().tick)
+        self.drain.as_ref().is_some_and(|drain| {
+            let is_empty = self.slots.is_empty() && self.shared.node.connections() == 0;
+            is_empty || drain.until <= self.shared.now().tick
+        })
     }
 
     /// Closes as many connections as are due by now. Newcomers are told to go elsewhere by their

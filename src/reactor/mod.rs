@@ -318,7 +318,7 @@ impl Reactor {
     fn settle(&mut self, key: Key, now: Now) {
         if !self.desk.out.is_empty() {
             let out = std::mem::take(&mut self.desk.out);
-            self.owe(key, now, |outbox, _| outbox.push(&out));
+            self.owe(key, now, |outbox, _, _| outbox.push(&out));
             self.desk.out = out;
             self.desk.out.clear();
             // A large answer is rare; its buffer is not kept.
@@ -379,9 +379,8 @@ impl Reactor {
             self.stats.broadcast_deliveries.add(count);
         }
         self.stats.deliveries.add(1);
-        let shared = self.shared.clone();
-        self.owe(to, now, |outbox, session| {
-            if let Some(id) = session.id(&shared.rules) {
+        self.owe(to, now, |outbox, session, rules| {
+            if let Some(id) = session.id(rules) {
                 outbox.push_with(|out| outbound::delivery(id, tail, out));
             }
         });
@@ -389,7 +388,7 @@ impl Reactor {
 
     /// Adds to what a peer is owed. Where it is too much, the socket is asked before the peer is
     /// judged: a burst within one turn is not its fault.
-    fn owe(&mut self, key: Key, now: Now, add: impl FnOnce(&mut Outbox, &Session)) {
+    fn owe(&mut self, key: Key, now: Now, add: impl FnOnce(&mut Outbox, &Session, &Rules)) {
         let Some(connection) = self.slots.get_mut(key) else {
             return;
         };
@@ -401,20 +400,17 @@ impl Reactor {
         if before == 0 {
             outbox.moved = now.tick;
         }
-        add(outbox, &connection.session);
+        add(outbox, &connection.session, &self.shared.rules);
         let after = outbox.len();
         self.queued_bytes += after - before;
         let hard = connection
             .session
             .limits(&self.shared.rules)
             .queue_hard_bytes;
-        self.mark_dirty(key);
-        if after > hard
-            && self
-                .slots
-                .get(key)
-                .is_some_and(|c| c.session.is_established())
-        {
+        if !std::mem::replace(&mut connection.is_dirty, true) {
+            self.dirty.push(key);
+        }
+        if after > hard && connection.session.is_established() {
             self.flush(key, now);
         }
     }

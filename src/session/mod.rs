@@ -284,7 +284,8 @@ impl Session {
     /// Ends the session with a close frame; before the handshake is done, with 503.
     pub fn close<H: Host>(&mut self, code: u16, reason: &str, cx: &mut Context<'_, H>) {
         match self.phase {
-            Phase::Handshake => self.refuse(Refusal::DRAINING, cx),
+            Phase::Handshake if cx.host.is_draining() => self.refuse(Refusal::DRAINING, cx),
+            Phase::Handshake => self.refuse(Refusal::UNAVAILABLE, cx),
             Phase::Open => {
                 close::append(Some(code), reason, cx.host.out());
                 cx.host.count(Counted::Close(code));
@@ -366,7 +367,7 @@ impl Session {
         };
         if request.is_health_probe() {
             let is_draining = cx.host.is_draining();
-            upgrade::write_health(is_draining, cx.host.out());
+            upgrade::write_health(&request, is_draining, cx.host.out());
             return self.leave(cx);
         }
         if let Err(refusal) = self.upgrade(&request, cx) {

@@ -1,5 +1,7 @@
 //! An open session: frames, messages, and who the client says it is.
 
+use std::collections::HashSet;
+
 use super::auth::{self, Auth, Claims};
 use super::meter::Pace;
 use super::{Context, Counted, Host, Phase, Sent, Session};
@@ -361,7 +363,12 @@ impl Session {
         };
         let mut is_refused = false;
         let mut missing: Targets<'_> = Targets::new();
+        // Named twice is meant once, or one frame could fill somebody's queue.
+        let mut seen = HashSet::new();
         for target in to {
+            if to.len() > 1 && !seen.insert(*target) {
+                continue;
+            }
             let envelope = Envelope {
                 active_ms: cx.now.wall_ms,
                 from: identity.uid(),

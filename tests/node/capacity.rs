@@ -81,6 +81,33 @@ fn only_so_many_are_told_goodbye_at_a_time() {
 }
 
 #[test]
+fn strangers_hold_half_of_the_places_and_the_oldest_makes_room() {
+    let node = Node::start(&["--max-connections", "10", "--reactors", "1"]);
+    let mut known: Vec<Client> = (0..4).map(|n| node.join(&format!("u{n}"))).collect();
+    let mut strangers: Vec<Client> = (0..5).map(|_| node.stranger()).collect();
+    let is_there = |client: &mut Client| {
+        client.say(&json!({"type": 11}));
+        assert_eq!(client.hear()["type"], 12);
+    };
+    strangers.iter_mut().for_each(is_there);
+    strangers.push(node.stranger());
+    strangers.remove(0).expect_close(1008);
+    strangers.iter_mut().for_each(is_there);
+    for client in &mut known {
+        client.is_heard();
+    }
+    // Who has said who it is is a stranger no more.
+    let token = node.token("late");
+    let mut late = strangers.remove(0);
+    late.say(&json!({"path": "connet", "token": token}));
+    assert_eq!(late.hear()["msg"]["userId"], "late");
+    late.hear();
+    strangers.push(node.stranger());
+    strangers.iter_mut().for_each(is_there);
+    late.is_heard();
+}
+
+#[test]
 fn a_node_may_refuse_instead_of_saying_goodbye() {
     let setup = Setup::new().config("overflow = \"refuse\"\n");
     let node = setup.args(&["--max-connections", "2"]).start();

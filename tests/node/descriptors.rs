@@ -28,7 +28,7 @@ fn a_crowd_beyond_the_cap_leaves_descriptors_to_spare() {
     let crowd: Vec<TcpStream> = (0..400).map(|_| dial(node.ws)).collect();
     node.awaits("accepted_total", 400.0);
     assert_eq!(node.metric("descriptors_exhausted_total"), 0.0);
-    assert_eq!(node.metric("connections"), 38.0);
+    assert!(node.metric("connections") <= 38.0);
     assert!(node.metric("open_sockets") <= 38.0 + 192.0);
     // The API has what it needs as well.
     node.get("/api/v1/online").content();

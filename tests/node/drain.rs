@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::http::call;
 use crate::support::{Client, Node, Setup, eventually};
@@ -71,6 +71,8 @@ fn while_it_drains_probes_hear_503_and_newcomers_1012() {
     assert_eq!(node.get("/ready").status, 503);
     assert_eq!(node.metric("draining"), 1.0);
     assert_eq!(node.metric("closes_total{code=\"1012\"}"), 1.0);
+    // Whoever is still there is reached, though some reactors may have ended.
+    node.send_to_all(&json!({"n": 1})).content();
     let mut newcomer = node.open(&format!("?token={token}"), &[]).unwrap();
     let closed = newcomer.closed();
     assert_eq!(closed.code, 1012, "and before that nothing");

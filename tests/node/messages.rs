@@ -78,6 +78,20 @@ fn a_sender_is_who_it_is_and_hears_who_was_not_there() {
 }
 
 #[test]
+fn a_receiver_that_is_named_many_times_gets_it_once() {
+    let node = Node::start(&["--reactors", "2"]);
+    let mut alice = node.join("alice");
+    let mut bob = node.join("bob");
+    // A thousand times 50 KB would be more than anybody's queue.
+    let text = "d".repeat(50_000);
+    alice.say(&json!({"to": vec!["bob"; 1000], "msg": text, "msgType": 1}));
+    assert!(bob.hear()["msg"] == text);
+    alice.say(&json!({"to": "bob,bob", "msg": "twice", "msgType": 1}));
+    assert!(bob.hear()["msg"] == "twice");
+    assert!(bob.is_heard().is_empty());
+}
+
+#[test]
 fn a_user_code_reaches_one_connection_and_ends_with_it() {
     let node = Node::start(&["--reactors", "3"]);
     let token = node.token("bob");

@@ -104,7 +104,7 @@ fn one_message_has_a_thousand_receivers_at_most() {
     let alice = rig.user("alice");
     let to = |count: usize| json!({"to": vec!["alice"; count], "msg": 1});
     rig.say(alice, to(1000));
-    assert_eq!(rig.messages(alice).len(), 1000);
+    assert_eq!(rig.messages(alice).len(), 1, "named often, meant once");
     assert_eq!(error_code(&rig.ask(alice, to(1001))), 400);
 }
 

@@ -1,0 +1,101 @@
+//! What the reactor does around a session: it takes what a call brought forth, writes as much as
+//! a socket takes, carries envelopes to the others, and buries who is over.
+
+use std::io::IoSlice;
+
+use throng::parts::key::Key;
+use throng::protocol::outbound;
+use throng::session::{Context, Phase, Session};
+
+use super::desk::Desk;
+use super::{End, Peer, Rig};
+
+impl Rig {
+    pub(super) fn call(
+        &mut self,
+        peer: Peer,
+        call: impl FnOnce(&mut Session, &mut Context<'_, Desk>),
+    ) {
+        let end = &mut self.ends[peer.0];
+        if end.is_gone {
+            return;
+        }
+        let mut cx = Context {
+            now: self.now,
+            rules: &self.rules,
+            host: &mut self.desk,
+        };
+        cx.host.key = key(peer);
+        call(&mut end.session, &mut cx);
+        self.settle(peer);
+    }
+
+    /// Takes what a call brought forth: bytes, envelopes, a deadline.
+    pub(super) fn settle(&mut self, peer: Peer) {
+        let out = std::mem::take(&mut self.desk.out);
+        if !out.is_empty() {
+            self.ends[peer.0].outbox.push(&out);
+        }
+        for (to, tail) in std::mem::take(&mut self.desk.mail) {
+            self.deliver(Peer(to.index()), &tail);
+        }
+        self.flush(peer);
+    }
+
+    fn deliver(&mut self, to: Peer, tail: &[u8]) {
+        let End {
+            session, outbox, ..
+        } = &mut self.ends[to.0];
+        if !session.is_online() {
+            return;
+        }
+        if let Some(id) = session.id(&self.rules) {
+            outbox.push_with(|out| outbound::delivery(id, tail, out));
+        }
+        self.flush(to);
+    }
+
+    /// Writes once, as much as the socket takes.
+    pub(super) fn flush(&mut self, peer: Peer) {
+        let end = &mut self.ends[peer.0];
+        let mut slices = [IoSlice::new(&[]); 4];
+        let filled = end.outbox.gather(&mut slices);
+        let mut room = match &mut self.takes {
+            Some((chance, most)) => 1 + chance.below(*most) as usize,
+            None => usize::MAX,
+        };
+        let mut written = 0;
+        for slice in &slices[..filled] {
+            let count = slice.len().min(room);
+            end.reader.push(&slice[..count]);
+            written += count;
+            room -= count;
+        }
+        end.outbox.advance(written);
+        if end.outbox.is_empty() {
+            end.outbox.recycle();
+            if end.session.phase() == Phase::Leaving {
+                end.session.said(self.now.tick);
+            }
+        }
+        self.watch(peer);
+    }
+
+    /// Arms the wheel; buries who is over.
+    pub(super) fn watch(&mut self, peer: Peer) {
+        let end = &mut self.ends[peer.0];
+        if end.session.phase() == Phase::Over {
+            end.is_gone = true;
+            self.wheel.cancel(peer.0);
+            return;
+        }
+        let deadline = end.session.deadline(self.now, &self.rules);
+        if deadline < self.wheel.due(peer.0) {
+            self.wheel.arm(peer.0, deadline);
+        }
+    }
+}
+
+pub(super) fn key(peer: Peer) -> Key {
+    Key::new(0, peer.0, 0)
+}
