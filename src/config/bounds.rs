@@ -3,6 +3,7 @@
 use super::Config;
 use super::checks::Prover;
 use crate::protocol::limits::Limits;
+use crate::protocol::upgrade::HEADERS_MAX;
 
 const MIB: usize = 1 << 20;
 const MESSAGE_BYTES_MAX: usize = 16 * MIB;
@@ -36,7 +37,7 @@ impl Prover {
             64..=MIB,
         );
         check("header_bytes_max", limits.header_bytes_max, 256..=MIB);
-        check("headers_max", limits.headers_max, 8..=1024);
+        check("headers_max", limits.headers_max, 8..=HEADERS_MAX);
         check(
             "preauth_frame_bytes_max",
             limits.preauth_frame_bytes_max,

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::mem::MaybeUninit;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +15,8 @@ use super::limits::Limits;
 /// The subprotocol that we speak; `bearer.<token>` may stand beside it.
 pub const SUBPROTOCOL: &str = "throng";
 const BEARER: &str = "bearer.";
+/// Header fields of a request at most, whatever the configuration says.
+pub const HEADERS_MAX: usize = 256;
 
 /// Why a handshake is refused: an HTTP status and a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,10 +93,7 @@ pub fn head_end(bytes: &[u8], from: usize, limits: &Limits) -> Result<Option<usi
         return Err(refuse(400, "this is not HTTP"));
     }
     let from = from.saturating_sub(3);
-    let end = bytes[from..]
-        .windows(4)
-        .position(|w| w == b"\r\n\r\n")
-        .map(|at| from + at + 4);
+    let end = memchr::memmem::find(&bytes[from..], b"\r\n\r\n").map(|at| from + at + 4);
     let head = &bytes[..end.unwrap_or(bytes.len())];
     let line_max = limits.request_line_bytes_max;
     // The line's own end does not count, whether it is a line feed or two bytes, of which only
@@ -114,11 +114,10 @@ pub fn head_end(bytes: &[u8], from: usize, limits: &Limits) -> Result<Option<usi
 impl<'a> Request<'a> {
     /// `head`: up to and with the empty line.
     pub fn parse(head: &'a [u8], limits: &Limits) -> Result<Request<'a>, Refusal> {
-        const HEADERS: usize = 256;
-        let mut fields = [httparse::EMPTY_HEADER; HEADERS];
-        let room = &mut fields[..(limits.headers_max).min(HEADERS)];
-        let mut parsed = httparse::Request::new(room);
-        match parsed.parse(head) {
+        let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let room = &mut fields[..limits.headers_max.min(HEADERS_MAX)];
+        let mut parsed = httparse::Request::new(&mut []);
+        match parsed.parse_with_uninit_headers(head, room) {
             Ok(httparse::Status::Complete(_)) => {}
             Err(httparse::Error::TooManyHeaders) => {
                 return Err(refuse(431, "too many header fields"));
@@ -257,7 +256,11 @@ impl<'a> Request<'a> {
     pub fn parameter(&self, name: &str) -> Option<Cow<'a, str>> {
         self.query.split('&').find_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (key == name).then(|| percent_decode_str(value).decode_utf8_lossy())
+            let is_plain = memchr::memchr(b'%', value.as_bytes()).is_none();
+            (key == name).then(|| match is_plain {
+                true => Cow::Borrowed(value),
+                false => percent_decode_str(value).decode_utf8_lossy(),
+            })
         })
     }
 

@@ -112,11 +112,8 @@ impl TokenKeys {
             return Err(TokenError::Malformed);
         }
         let (signed, mac) = token.split_once('.').ok_or(TokenError::Malformed)?;
-        let mut text = [0; TOKEN_BYTES_MAX];
-        let length = B64URL
-            .decode_slice(signed, &mut text)
-            .map_err(|_| TokenError::Malformed)?;
-        let text = &text[..length];
+        let text = B64URL.decode(signed).map_err(|_| TokenError::Malformed)?;
+        let text = text.as_slice();
         let mut given = [0; 34];
         let length = B64URL
             .decode_slice(mac, &mut given)
