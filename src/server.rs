@@ -124,7 +124,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
         .or_else(|| is_local.then(|| ws_url.clone()));
     let name = node_name(config.advertise.as_deref(), api_addr);
     let node = Arc::new(Node::new(name, ws_url, public_url, plan.max_connections));
-    let roster = Arc::new(Roster::default());
+    let roster = Arc::new(Roster::for_sessions(plan.max_connections));
     let switchboard = Switchboard::new(mailboxes);
     let origin = Instant::now();
     let shared = Arc::new(Shared {

@@ -59,14 +59,24 @@ pub struct Bound {
 
 impl Default for Roster {
     fn default() -> Roster {
-        Roster {
-            hasher: RandomState::default(),
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-        }
+        Roster::for_sessions(0)
     }
 }
 
 impl Roster {
+    /// With tables that need not grow until `count` sessions are here: five bytes each, which the
+    /// system hands out as they are used, instead of moving entries under a lock.
+    pub fn for_sessions(count: usize) -> Roster {
+        let shard = || Shard {
+            slots: HashTable::with_capacity(count / SHARDS),
+            ..Shard::default()
+        };
+        Roster {
+            hasher: RandomState::default(),
+            shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
+        }
+    }
+
     /// Enters the connection `key` of a user, online since `since_secs` (Unix time).
     pub fn bind(&self, identity: Identity, key: Key, since_secs: u32) -> Bound {
         let hash = self.hasher.hash_one(identity.uid());

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
-use super::envelope::{Envelope, MessageId, Text, Trigger};
+use super::envelope::{MessageId, Text};
 use super::frame::{self, Opcode};
 use super::identity::Identity;
 use super::inbound::{Family, Inbound};
@@ -82,14 +82,19 @@ fn text(out: &mut Vec<u8>, write: impl FnOnce(&mut Text<'_>)) {
 
 /// Appends an envelope for one session: its head before the `tail` that all receivers share.
 pub fn delivery(session: SessionId<'_>, tail: &[u8], out: &mut Vec<u8>) {
-    frame::append(Opcode::Text, out, |out| {
-        out.extend_from_slice(b"{\"sessionId\":\"");
-        session.write(out);
-        out.extend_from_slice(b"\",\"to\":[\"");
-        out.extend_from_slice(session.uid.as_bytes());
-        out.extend_from_slice(b"\"],");
-        out.extend_from_slice(tail);
+    text(out, |out| {
+        head(session, out);
+        out.0.extend_from_slice(tail);
     });
+}
+
+/// The part of an envelope that is the receiving session's own.
+fn head(session: SessionId<'_>, out: &mut Text<'_>) {
+    out.raw("{\"sessionId\":\"");
+    session.write(out.0);
+    out.raw("\",\"to\":[\"");
+    out.raw(session.uid);
+    out.raw("\"],");
 }
 
 /// Connected (msgType 0): the identity is known and the session is in the roster.
@@ -101,39 +106,32 @@ pub fn connected(
     now_ms: u64,
     out: &mut Vec<u8>,
 ) {
-    let mut msg = Vec::with_capacity(256);
-    let mut text = Text(&mut msg);
-    let _ = write!(text, "{{\"userCode\":\"{user_code}\",\"userId\":");
-    text.json(identity.uid());
-    text.raw(",\"userName\":");
-    text.json(identity.name());
-    text.raw("}");
-    let envelope = Envelope {
-        active_ms: now_ms,
-        from: "system",
-        message_id,
-        msg: std::str::from_utf8(&msg).unwrap_or("{}"),
-        msg_type: 0,
-        request_id: None,
-        trigger: Trigger::WebSocket,
-    };
-    let mut tail = Vec::with_capacity(msg.len() + 128);
-    envelope.write_tail(&mut tail);
-    delivery(session, &tail, out);
+    text(out, |out| {
+        head(session, out);
+        out.raw("\"activeTime\":");
+        out.number(now_ms);
+        out.raw(",\"from\":\"system\",\"messageId\":\"");
+        out.0.extend_from_slice(&message_id.to_hex());
+        out.raw("\",\"msg\":{\"userCode\":\"");
+        out.raw(user_code);
+        out.raw("\",\"userId\":\"");
+        out.raw(session.uid);
+        out.raw("\",\"userName\":");
+        out.json(identity.name());
+        out.raw("},\"msgType\":0,\"trigger\":2}");
+    });
 }
 
 /// Registered (type 8).
 pub fn registered(session: SessionId<'_>, identity: &Identity, is_online: bool, out: &mut Vec<u8>) {
     text(out, |out| {
-        out.raw("{\"type\":8,\"status\":200,\"params\":{\"openid\":");
-        out.json(identity.uid());
-        out.raw(",\"userName\":");
+        out.raw("{\"type\":8,\"status\":200,\"params\":{\"openid\":\"");
+        out.raw(session.uid);
+        out.raw("\",\"userName\":");
         out.json(identity.name());
-        let _ = write!(
-            out,
-            ",\"loginStatus\":\"{}\",\"sessionId\":\"",
-            u8::from(is_online)
-        );
+        out.raw(",\"loginStatus\":\"");
+        out.number(u8::from(is_online));
+        out.raw("\",\"sessionId\":\"");
         session.write(out.0);
         out.raw("\"}}");
     });
@@ -254,6 +252,7 @@ pub fn come_back(retry_ms: u32, to: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::envelope::{Envelope, Trigger};
     use crate::protocol::inbound::Ask;
 
     const SESSION: SessionId<'_> = SessionId {
@@ -295,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_reads_like_the_seeds() {
+    fn a_date_names_day_month_time_zone_and_year() {
         let mut out = Vec::new();
         write_date(1_704_162_492_912, &mut Text(&mut out));
         assert_eq!(out, b"Tue Jan 02 02:28:12 UTC 2024");

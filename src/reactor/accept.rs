@@ -96,11 +96,10 @@ impl Reactor {
             return;
         };
         let token = Token(key.bits() as usize);
-        let interest = Interest::READABLE | Interest::WRITABLE;
         if self
             .poll
             .registry()
-            .register(&mut connection.stream, token, interest)
+            .register(&mut connection.stream, token, Interest::READABLE)
             .is_err()
         {
             return self.with_session(key, now, |session, cx| session.abandon(cx));

@@ -23,6 +23,8 @@ pub struct Connection {
     pub is_dirty: bool,
     /// The socket said that it is full, and has not said otherwise.
     pub is_blocked: bool,
+    /// The poll tells when the socket has room again: asked for when it was full first.
+    pub is_watched_for_room: bool,
     /// Reading was put off because too much is owed.
     pub is_paused: bool,
     /// It is counted among those who have not said who they are.
@@ -49,6 +51,7 @@ impl Connection {
             position,
             is_dirty: false,
             is_blocked: false,
+            is_watched_for_room: false,
             is_paused: false,
             is_stranger: false,
         }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::event::Event;
-use mio::{Events, Poll, Token};
+use mio::{Events, Interest, Poll, Token};
 
 use crate::command::ToReactor;
 use crate::hub::code::UserCodes;
@@ -464,6 +464,15 @@ impl Reactor {
         let flushed = connection.flush(&self.ring, now.tick, &mut fresh);
         let after = connection.owed();
         self.queued_bytes = self.queued_bytes + after - before;
+        if connection.is_blocked && !connection.is_watched_for_room {
+            // Few sockets are ever full. Asking for all from the start would report each new one
+            // as writable, an event for nothing.
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let token = Token(key.bits() as usize);
+            let registry = self.poll.registry();
+            let stream = &mut connection.stream;
+            connection.is_watched_for_room = registry.reregister(stream, token, interest).is_ok();
+        }
         let Ok(flushed) = flushed else {
             return self.hang_up_dead(key, now);
         };
