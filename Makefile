@@ -27,11 +27,11 @@ lint: test-tools
 conformance: build
 	scripts/conformance.sh
 
-# Every target for FUZZ_SECS seconds. A crash stops it and leaves its input in fuzz/artifacts.
+# Every target for FUZZ_SECS seconds, with inputs long enough for a session to get somewhere. A crash stops it and leaves its input in fuzz/artifacts.
 fuzz:
 	@targets=$$(cargo +nightly fuzz list) || { echo "make fuzz needs a nightly toolchain and cargo-fuzz" >&2; exit 1; }; \
 	for target in $$targets; do \
-		cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECS) || exit 1; \
+		cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECS) -len_control=0 -max_len=1024 || exit 1; \
 	done
 
 bench:

@@ -3,7 +3,8 @@
 use crate::parts::time::{TICKS_PER_SEC, Tick};
 use crate::protocol::limits::Limits;
 
-/// Fifths of a burst that a client may go over, each answered with error 429, before 4429.
+/// A burst divided by this is how much a client may go over it, each time answered with error
+/// 429, before 4429.
 const GRACE_DIVISOR: u32 = 10;
 
 #[derive(Clone, Copy, Debug, Default)]
