@@ -41,6 +41,7 @@ use crate::protocol::violation::Violation;
 use crate::session::rules::Rules;
 use crate::session::{Context, Phase, Session};
 use crate::stats::ReactorStats;
+use crate::sys;
 use accept::Door;
 use connection::Connection;
 use desk::Desk;
@@ -119,14 +120,16 @@ pub struct Reactor {
 impl Reactor {
     /// Serves until it is drained. Errors: the poll itself failed.
     pub fn run(mut self) -> io::Result<()> {
+        let mut spent = sys::thread_cpu_nanos();
         while !self.is_drained() {
             self.wait()?;
-            let began = Instant::now();
-            let since_start = began.duration_since(self.shared.origin).as_millis();
+            let since_start = self.shared.origin.elapsed().as_millis();
             self.stats.turn_since_ms.set((since_start as u64).max(1));
             self.turn(self.shared.now());
             self.stats.turn_since_ms.set(0);
-            self.stats.count_turn(began.elapsed().as_micros() as u64);
+            let spent_until_now = sys::thread_cpu_nanos();
+            self.stats.count_turn((spent_until_now - spent) / 1000);
+            spent = spent_until_now;
         }
         Ok(())
     }
