@@ -168,13 +168,13 @@ mod tests {
             wheel.arm(index, Tick(index as u32));
         }
         let mut count = 0;
-        for now in 0..6000 {
-            for index in fired(&mut wheel, now) {
+        for tick in 0..6000 {
+            for index in fired(&mut wheel, tick) {
                 // Beyond the horizon it fires at the horizon, and is armed again by its owner.
-                if index as u32 > now {
+                if index as u32 > tick {
                     wheel.arm(index, Tick(index as u32));
                 } else {
-                    assert_eq!(index as u32, now);
+                    assert_eq!(index as u32, tick);
                     count += 1;
                 }
             }
