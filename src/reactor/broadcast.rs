@@ -18,6 +18,10 @@ impl Reactor {
         let slots = self.slots.bound();
         let mut writes = 0;
         for _ in 0..VISITS_PER_TURN {
+            let done = self.ring.trim(slots);
+            if done > 0 {
+                self.inbox.broadcast_done(done);
+            }
             if writes == WRITES_PER_TURN {
                 break;
             }
@@ -31,14 +35,6 @@ impl Reactor {
                 self.flush(key, now);
                 writes += 1;
             }
-            let done = self.ring.trim(slots);
-            if done > 0 {
-                self.inbox.broadcast_done(done);
-            }
-        }
-        let done = self.ring.trim(slots);
-        if done > 0 {
-            self.inbox.broadcast_done(done);
         }
     }
 }
