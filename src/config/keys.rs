@@ -91,6 +91,22 @@ limit_keys! {
     queue_hard_bytes: usize,
     queue_stalled_secs: u32,
     close_secs: u32,
+    node_queue_bytes_max: usize,
+    user_sessions_max: usize,
+    address_connections_max: usize,
+    address_strangers_max: usize,
+    address_handshakes_per_sec: u32,
+    handshakes_per_sec: u32,
+    strangers_percent_max: u32,
+    groups_per_user_max: usize,
+    group_members_max: usize,
+    watches_max: usize,
+    name_bytes_max: usize,
+    metadata_pairs_max: usize,
+    metadata_bytes_max: usize,
+    targets_max: usize,
+    http_body_bytes_max: usize,
+    http_header_secs: u32,
 }
 
 /// What a value of this type looks like.

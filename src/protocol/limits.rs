@@ -43,6 +43,35 @@ pub struct Limits {
     pub idle_secs: u32,
     /// How long a peer's close is awaited after ours.
     pub close_secs: u32,
+    /// All write queues of the node together; 0: a quarter of the memory. Past it the largest
+    /// are shed.
+    pub node_queue_bytes_max: usize,
+    /// Connections of one user; one more closes the oldest, 4409.
+    pub user_sessions_max: usize,
+    /// Connections from one address, those of strangers among them, and upgrades a second from
+    /// it; 0: any number. Past it 503.
+    pub address_connections_max: usize,
+    pub address_strangers_max: usize,
+    pub address_handshakes_per_sec: u32,
+    /// Newcomers a second; 0: any number. The others wait.
+    pub handshakes_per_sec: u32,
+    /// The part of the node's places that those may hold who have not said who they are.
+    pub strangers_percent_max: u32,
+    /// Groups that a user is in, and members of a group; past it error 409.
+    pub groups_per_user_max: usize,
+    pub group_members_max: usize,
+    /// Users whose presence one connection watches; past it error 400.
+    pub watches_max: usize,
+    /// Display name; past it error 400.
+    pub name_bytes_max: usize,
+    /// Metadata of a connection, keys and values together; past it 400.
+    pub metadata_pairs_max: usize,
+    pub metadata_bytes_max: usize,
+    /// Receivers of one message; past it 400.
+    pub targets_max: usize,
+    /// Body of a request to the HTTP API, past it 413, and the time for its head, then 408.
+    pub http_body_bytes_max: usize,
+    pub http_header_secs: u32,
 }
 
 impl Default for Limits {
@@ -69,6 +98,22 @@ impl Default for Limits {
             ping_secs: 60,
             idle_secs: 210,
             close_secs: 1,
+            node_queue_bytes_max: 0,
+            user_sessions_max: 8,
+            address_connections_max: 0,
+            address_strangers_max: 0,
+            address_handshakes_per_sec: 0,
+            handshakes_per_sec: 0,
+            strangers_percent_max: 50,
+            groups_per_user_max: 128,
+            group_members_max: 500,
+            watches_max: 256,
+            name_bytes_max: 64,
+            metadata_pairs_max: 8,
+            metadata_bytes_max: 256,
+            targets_max: 1000,
+            http_body_bytes_max: 1 << 20,
+            http_header_secs: 5,
         }
     }
 }
@@ -91,4 +136,59 @@ impl Limits {
             ..self.clone()
         }
     }
+}
+
+macro_rules! limit_names {
+    ($($(#[$doc:meta])* $variant:ident = $key:literal,)*) => {
+        /// A limit that strikes: what the metric and the log call it, which is the key that moves it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Limit { $($(#[$doc])* $variant,)* }
+
+        impl Limit {
+            pub const ALL: &[Limit] = &[$(Limit::$variant,)*];
+
+            /// The key of the configuration, without its table.
+            pub fn key(self) -> &'static str {
+                match self { $(Limit::$variant => $key,)* }
+            }
+        }
+    };
+}
+
+limit_names! {
+    RequestLine = "request_line_bytes_max",
+    HeaderBytes = "header_bytes_max",
+    Headers = "headers_max",
+    Handshake = "handshake_secs",
+    AuthTimeout = "auth_timeout_secs",
+    Preauth = "preauth_bytes_max",
+    Strangers = "strangers_percent_max",
+    Message = "message_bytes_max",
+    Fragments = "fragments_max",
+    MessageTime = "message_secs",
+    ControlFrames = "control_frames_per_sec",
+    Frames = "frames_per_sec",
+    Bytes = "bytes_per_sec",
+    Strikes = "strikes_max",
+    JsonDepth = "json_depth_max",
+    QueueSoft = "queue_soft_bytes",
+    QueueHard = "queue_hard_bytes",
+    QueueStalled = "queue_stalled_secs",
+    NodeQueue = "node_queue_bytes_max",
+    Idle = "idle_secs",
+    Connections = "max_connections",
+    UserSessions = "user_sessions_max",
+    AddressConnections = "address_connections_max",
+    AddressStrangers = "address_strangers_max",
+    AddressHandshakes = "address_handshakes_per_sec",
+    Handshakes = "handshakes_per_sec",
+    GroupsPerUser = "groups_per_user_max",
+    GroupMembers = "group_members_max",
+    Watches = "watches_max",
+    Name = "name_bytes_max",
+    Metadata = "metadata_bytes_max",
+    Targets = "targets_max",
+    HttpBody = "http_body_bytes_max",
+    HttpHeader = "http_header_secs",
+    Drain = "drain_secs",
 }
