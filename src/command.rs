@@ -2,21 +2,63 @@
 
 use std::sync::Arc;
 
+use crate::hub::post::Selector;
 use crate::parts::key::Key;
+use crate::protocol::envelope::Head;
+use crate::session::rules::Rules;
 
 /// Encoded bytes that many share.
 pub type Shared = Arc<[u8]>;
 
 /// A question or an order to a reactor, through its mailbox.
-#[derive(Debug)]
 pub enum ToReactor {
-    /// An envelope for one session: `tail` is the JSON text behind the receiver's own head
-    /// (see `protocol::envelope`).
-    Deliver { to: Key, tail: Shared },
+    /// A message for one session: `tail` is the JSON text behind the receiver's own head (see
+    /// `protocol::envelope`).
+    Deliver { to: Key, head: Head, tail: Shared },
+    /// The same for several.
+    DeliverAll {
+        to: Box<[Key]>,
+        head: Head,
+        tail: Shared,
+    },
     /// A whole frame (header and payload) for every bound connection.
     Broadcast { frame: Shared },
+    /// The same for those whose metadata match.
+    Select {
+        frame: Shared,
+        selector: Arc<Selector>,
+    },
+    /// The end of one session.
+    Close { to: Key, why: Bye },
+    /// Other rules from now on.
+    Reload { rules: Arc<Rules> },
     /// Close all connections with 1012, paced, and then end.
     Drain { plan: DrainPlan },
+}
+
+/// Why a session is ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bye {
+    /// A newer session has taken its place.
+    Replaced,
+    /// The operator wants it gone.
+    Kicked,
+}
+
+impl Bye {
+    pub fn close_code(self) -> u16 {
+        match self {
+            Bye::Replaced => 4409,
+            Bye::Kicked => 4410,
+        }
+    }
+
+    pub fn reason(self) -> &'static str {
+        match self {
+            Bye::Replaced => "replaced by a newer session",
+            Bye::Kicked => "kicked",
+        }
+    }
 }
 
 /// How a reactor lets its connections go.

@@ -8,8 +8,10 @@
 mod access;
 mod args;
 mod bounds;
+mod changes;
 mod checks;
 mod endpoint;
+mod jwt;
 mod keys;
 mod layers;
 mod secret;
@@ -18,9 +20,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 pub use args::{Cli, Command, ServeArgs, TokenArgs};
+pub use changes::Changes;
 pub use secret::{SECRET_FILE, SecretFileError, load_or_create_secret};
 
 use crate::protocol::limits::Limits;
+use crate::session::auth::JwtAlgorithm;
+use crate::session::rules::{Network, SessionPolicy};
 use layers::Layers;
 
 /// Everything a node is told at its start. It holds secrets, so it has no `Debug`.
@@ -32,6 +37,8 @@ pub struct Config {
     pub echo_path: Option<String>,
     /// Exact origins of browsers; empty: any.
     pub allowed_origins: Vec<String>,
+    /// Who is believed when it says for whom it speaks.
+    pub trusted_proxies: Vec<Network>,
     pub overflow: Overflow,
     pub api: SocketAddr,
     pub api_key: Option<String>,
@@ -45,6 +52,11 @@ pub struct Config {
     pub auth: AuthMode,
     /// One secret a line, the first signs. None: the one in the data directory.
     pub token_secret: Option<String>,
+    /// What `auth` = jwt needs, and with it only.
+    pub jwt: Option<JwtConfig>,
+    pub session_policy: SessionPolicy,
+    /// Anybody may join a group, not only who is invited by a member.
+    pub groups_are_open: bool,
     pub data_dir: PathBuf,
     /// 0: connections are cut at once.
     pub drain_secs: u32,
@@ -71,7 +83,18 @@ pub enum Overflow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMode {
     Hmac,
+    Jwt,
     None,
+}
+
+/// How tokens of an identity provider are checked.
+#[derive(Clone, PartialEq)]
+pub struct JwtConfig {
+    pub algorithm: JwtAlgorithm,
+    /// Secrets, one a line, or public keys.
+    pub keys: String,
+    pub issuer: Option<String>,
+    pub audience: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +130,7 @@ impl Default for Config {
             path: "/websocket".to_owned(),
             echo_path: None,
             allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
             overflow: Overflow::Farewell,
             api: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8084),
             api_key: None,
@@ -116,6 +140,9 @@ impl Default for Config {
             reactors: None,
             auth: AuthMode::Hmac,
             token_secret: None,
+            jwt: None,
+            session_policy: SessionPolicy::Multi,
+            groups_are_open: false,
             data_dir: PathBuf::from("./throng-data"),
             drain_secs: 25,
             limits: Limits::default(),

@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use crate::command::{Shared, ToReactor};
+use crate::command::{Bye, Shared, ToReactor};
+use crate::hub::post::Selector;
 use crate::parts::key::Key;
+use crate::protocol::envelope::Head;
 use crate::sys::EventFd;
 
 /// Commands that wait for one reactor at most.
@@ -73,22 +75,26 @@ impl Mailbox {
             Err(TrySendError::Full(_)) => return Err(MailboxFull),
             Err(TrySendError::Disconnected(_)) => return Ok(false),
         }
+        self.wake();
+        Ok(true)
+    }
+
+    fn wake(&self) {
         if !self.inner.is_woken.swap(true, Ordering::AcqRel) {
             self.inner.bell.ring();
         }
-        Ok(true)
     }
 
     fn has_room_for_broadcast(&self, bytes: usize) -> bool {
         self.inner.broadcast_bytes.load(Ordering::Relaxed) + bytes <= BROADCAST_BYTES_MAX
     }
 
-    fn broadcast(&self, frame: Shared) -> Result<(), MailboxFull> {
-        let bytes = frame.len();
+    /// `command` carries `bytes` for many.
+    fn broadcast(&self, bytes: usize, command: ToReactor) -> Result<(), MailboxFull> {
         self.inner
             .broadcast_bytes
             .fetch_add(bytes, Ordering::Relaxed);
-        let offered = self.offer(ToReactor::Broadcast { frame });
+        let offered = self.offer(command);
         if offered != Ok(true) {
             self.inner
                 .broadcast_bytes
@@ -137,23 +143,64 @@ impl Switchboard {
         self.0.len()
     }
 
-    /// An envelope's tail for the session `to`, wherever it lives.
-    pub fn deliver(&self, to: Key, tail: Shared) -> Result<(), MailboxFull> {
-        match self.0.get(to.reactor()) {
-            Some(mailbox) => mailbox.send(ToReactor::Deliver { to, tail }),
+    /// A message for `to`, wherever they live: `tail` behind each receiver's own `head`. Each
+    /// reactor gets its part as one command.
+    ///
+    /// Errors: not all of them will get it.
+    pub fn deliver(&self, to: &[Key], head: Head, tail: &Shared) -> Result<(), MailboxFull> {
+        let mut outcome = Ok(());
+        if let [to] = *to {
+            let tail = tail.clone();
+            return self.send(to.reactor(), ToReactor::Deliver { to, head, tail });
+        }
+        for reactor in 0..self.reactors() {
+            let of_it = to.iter().copied().filter(|key| key.reactor() == reactor);
+            let to: Box<[Key]> = of_it.collect();
+            let tail = tail.clone();
+            if !to.is_empty() {
+                let sent = self.send(reactor, ToReactor::DeliverAll { to, head, tail });
+                outcome = outcome.and(sent);
+            }
+        }
+        outcome
+    }
+
+    /// The end of the session `to`.
+    pub fn close(&self, to: Key, why: Bye) -> Result<(), MailboxFull> {
+        self.send(to.reactor(), ToReactor::Close { to, why })
+    }
+
+    /// An order for one reactor.
+    pub fn send(&self, reactor: usize, command: ToReactor) -> Result<(), MailboxFull> {
+        match self.0.get(reactor) {
+            Some(mailbox) => mailbox.send(command),
             None => Ok(()),
         }
     }
 
-    /// One frame for every bound connection of the node. Refused as a whole where a reactor is
-    /// so far behind that its queue of broadcasts is full.
-    pub fn broadcast(&self, frame: &Shared) -> Result<(), MailboxFull> {
+    /// One frame for every bound connection of the node, or those that `selector` matches.
+    /// Refused as a whole where a reactor is so far behind that its queue of broadcasts is full.
+    pub fn broadcast(&self, frame: &Shared, selector: Option<Selector>) -> Result<(), MailboxFull> {
         if !self.0.iter().all(|m| m.has_room_for_broadcast(frame.len())) {
             return Err(MailboxFull);
         }
-        self.0
-            .iter()
-            .try_for_each(|mailbox| mailbox.broadcast(frame.clone()))
+        let selector = selector.map(Arc::new);
+        self.0.iter().try_for_each(|mailbox| {
+            let frame = frame.clone();
+            let bytes = frame.len();
+            let command = match selector.clone() {
+                None => ToReactor::Broadcast { frame },
+                Some(selector) => ToReactor::Select { frame, selector },
+            };
+            mailbox.broadcast(bytes, command)
+        })
+    }
+
+    /// Lets every reactor have a turn.
+    pub fn wake(&self) {
+        for mailbox in self.0.iter() {
+            mailbox.wake();
+        }
     }
 
     /// The same order for every reactor.
@@ -173,6 +220,7 @@ mod tests {
         let (mailbox, inbox) = mailbox().unwrap();
         let mail = || ToReactor::Deliver {
             to: Key::new(0, 0, 0),
+            head: Head::Envelope,
             tail: Arc::from(&b"x"[..]),
         };
         for _ in 0..MAIL_MAX {
@@ -192,11 +240,11 @@ mod tests {
         let board = Switchboard::new(vec![mailbox]);
         let frame: Shared = vec![0; BROADCAST_BYTES_MAX / 4].into();
         for _ in 0..4 {
-            board.broadcast(&frame).unwrap();
+            board.broadcast(&frame, None).unwrap();
         }
-        assert_eq!(board.broadcast(&frame), Err(MailboxFull));
+        assert_eq!(board.broadcast(&frame, None), Err(MailboxFull));
         inbox.broadcast_done(frame.len());
-        board.broadcast(&frame).unwrap();
+        board.broadcast(&frame, None).unwrap();
     }
 
     #[test]
@@ -206,11 +254,11 @@ mod tests {
         drop(inbox);
         let board = Switchboard::new(vec![gone, here]);
         let frame: Shared = vec![0; BROADCAST_BYTES_MAX].into();
-        board.broadcast(&frame).unwrap();
+        board.broadcast(&frame, None).unwrap();
         assert!(other.next().is_some());
         other.broadcast_done(frame.len());
-        board.broadcast(&frame).unwrap();
-        let tail = frame.clone();
-        board.deliver(Key::new(0, 0, 0), tail).unwrap();
+        board.broadcast(&frame, None).unwrap();
+        let gone = Key::new(0, 0, 0);
+        board.deliver(&[gone], Head::Envelope, &frame).unwrap();
     }
 }

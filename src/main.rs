@@ -41,18 +41,16 @@ fn main() -> ExitCode {
 }
 
 fn serve(args: &ServeArgs) -> Result<(), Failure> {
-    let config = Config::load(args, &Environment::of_process())?;
+    let load = || Config::load(args, &Environment::of_process());
+    let config = load()?;
     if args.check {
         for warning in &config.warnings {
             eprintln!("throng: {warning}");
         }
         return print("the configuration is good");
     }
-    throng::log::start(config.log_level, config.log_format);
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
-    throng::server::run(config).map_err(|error| Failure {
+    let log = throng::log::start(config.log_level, config.log_format);
+    throng::server::run(config, log, &load).map_err(|error| Failure {
         status: error.exit_code(),
         sentence: error.to_string(),
     })
@@ -61,9 +59,16 @@ fn serve(args: &ServeArgs) -> Result<(), Failure> {
 /// Prints one token and nothing else.
 fn token(args: TokenArgs) -> Result<(), Failure> {
     let config = TokenConfig::load(&args, &Environment::of_process())?;
-    if config.auth == AuthMode::None {
-        let sentence = "with auth = \"none\" tokens mean nothing: clients name themselves";
-        return Err(Failure::bad(sentence));
+    match config.auth {
+        AuthMode::Hmac => {}
+        AuthMode::Jwt => {
+            let sentence = "with auth = \"jwt\" tokens come from the identity provider: ask there";
+            return Err(Failure::bad(sentence));
+        }
+        AuthMode::None => {
+            let sentence = "with auth = \"none\" tokens mean nothing: clients name themselves";
+            return Err(Failure::bad(sentence));
+        }
     }
     let secret = match config.token_secret {
         Some(secret) => secret,

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::protocol::limits::Limit;
+
 /// A number with one writer: adding is a load and a store, no locked instruction.
 #[derive(Default, Debug)]
 #[repr(transparent)]
@@ -22,13 +24,16 @@ impl Count {
 }
 
 /// Close codes that are counted apart; any other is counted as the last.
-pub const CLOSE_CODES: [u16; 17] = [
-    1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 4401, 4403, 4408, 4413, 4429,
-    0,
+pub const CLOSE_CODES: [u16; 19] = [
+    1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 4401, 4403, 4408, 4409, 4410,
+    4413, 4429, 0,
 ];
 
 /// HTTP statuses of refused upgrades that are counted apart; any other is counted as the last.
 pub const REFUSALS: [u16; 11] = [400, 401, 403, 404, 408, 414, 426, 431, 503, 505, 0];
+
+/// Codes of errors that do not end a connection; any other is counted as the last.
+pub const ERRORS: [u16; 9] = [400, 401, 403, 404, 409, 413, 429, 503, 0];
 
 /// Upper bounds of the turn histogram, in microseconds of thread CPU time; one more for the rest.
 pub const TURN_MICROS: [u64; 8] = [50, 200, 1000, 5000, 10_000, 20_000, 50_000, 100_000];
@@ -45,6 +50,10 @@ pub struct ReactorStats {
     pub refusals: [Count; REFUSALS.len()],
     /// Closings by code; 1006 are those that ended without a close frame.
     pub closes: [Count; CLOSE_CODES.len()],
+    /// Errors that did not end a connection, by code.
+    pub errors: [Count; ERRORS.len()],
+    /// Limits that struck.
+    pub strikes: Strikes,
     /// Newcomers beyond the cap that were told where to go.
     pub farewells: Count,
     /// Frames and bytes read from clients, after the upgrade.
@@ -75,7 +84,31 @@ pub struct ReactorStats {
     pub timers: Count,
 }
 
+/// How often each limit struck; one writer.
+#[derive(Debug)]
+pub struct Strikes([Count; Limit::ALL.len()]);
+
+impl Default for Strikes {
+    fn default() -> Strikes {
+        Strikes(std::array::from_fn(|_| Count::default()))
+    }
+}
+
+impl Strikes {
+    pub fn count(&self, limit: Limit) {
+        self.0[limit as usize].add(1);
+    }
+
+    pub fn of(&self, limit: Limit) -> u64 {
+        self.0[limit as usize].get()
+    }
+}
+
 impl ReactorStats {
+    pub fn count_error(&self, code: u16) {
+        count_in(&ERRORS, &self.errors, code);
+    }
+
     pub fn count_close(&self, code: u16) {
         count_in(&CLOSE_CODES, &self.closes, code);
     }

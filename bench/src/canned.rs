@@ -1,6 +1,6 @@
 //! The bytes that the floor sends: those of a gateway, made beforehand.
 
-use throng::protocol::envelope::{Envelope, MessageId, Trigger};
+use throng::protocol::envelope::{Body, Envelope, MessageId, Trigger};
 use throng_loadtest::frame::{self, TEXT};
 use throng_loadtest::message::{self, BODY_BYTES};
 
@@ -23,7 +23,7 @@ pub fn greeting() -> Vec<u8> {
          \"epoch\":\"0123456789abcdef\",\"headSeq\":0}}"
     );
     let tail = Envelope {
-        msg: &msg,
+        body: Body::Raw(&msg),
         msg_type: 0,
         from: "system",
         ..envelope()
@@ -48,7 +48,7 @@ pub fn broadcast(msg: &str, wire: &mut Vec<u8>) {
     let mut text = Vec::new();
     let request_id = Some("0123456789abcdef0123456789abcdef");
     Envelope {
-        msg,
+        body: Body::Raw(msg),
         request_id,
         trigger: Trigger::Http,
         from: "system",
@@ -67,7 +67,7 @@ pub fn direct() -> (Vec<u8>, std::ops::Range<usize>) {
         &mut wire,
         TEXT,
         &with_head(&Envelope {
-            msg: &msg,
+            body: Body::Raw(&msg),
             ..envelope()
         }),
     );
@@ -83,7 +83,7 @@ fn envelope() -> Envelope<'static> {
         active_ms: ACTIVE_MS,
         from: UID,
         message_id: MessageId([0xab; 16]),
-        msg: "",
+        body: Body::Raw(""),
         msg_type: 1,
         request_id: None,
         trigger: Trigger::WebSocket,

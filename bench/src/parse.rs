@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use throng::protocol::assembler::PADDING;
 use throng::protocol::inbound::{self, Ask, Scratch};
+use throng::protocol::order::Order;
 
 /// As the default limits have it.
 const DEPTH_MAX: usize = 32;
@@ -35,7 +36,10 @@ fn row(bytes: usize, lasts: Duration) -> Row {
     let simd_json = nanos(lasts, || {
         buffer[..bytes].copy_from_slice(&frame);
         let inbound = inbound::parse(&mut scratch, black_box(&mut buffer), bytes);
-        matches!(inbound.map(|inbound| inbound.ask), Ok(Ask::Send { .. }))
+        matches!(
+            inbound.map(|inbound| inbound.ask),
+            Ok(Ask::Order(Order::Send { .. }))
+        )
     });
     let serde_json = nanos(lasts, || {
         buffer[..bytes].copy_from_slice(&frame);

@@ -110,7 +110,7 @@ fn step(rig: &mut Rig, script: &mut Unstructured<'_>) -> Result<()> {
         14 => match script.int_in_range(0..=3u8)? {
             0 => rig.dismiss(peer, 1012),
             1 => rig.desk.is_draining ^= true,
-            2 => rig.desk.is_jammed ^= true,
+            2 => rig.desk.courier.is_jammed ^= true,
             _ => rig.step_wall_secs(script.int_in_range(-4000..=4000)?),
         },
         _ => {

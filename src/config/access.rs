@@ -1,9 +1,11 @@
-//! The checks of who may ask and who may come: the API's key, tokens, and the two addresses.
+//! The checks of who may ask and who may come: the API's key, tokens, the two addresses, and
+//! what users may do among each other.
 
 use super::checks::{Prover, unbuilt};
 use super::layers::Layer;
 use super::{AuthMode, Config};
 use crate::session::auth::TokenKeys;
+use crate::session::rules::SessionPolicy;
 
 const API_KEY_CHARS_MIN: usize = 32;
 
@@ -46,7 +48,9 @@ impl Prover {
     }
 
     pub fn who_may_come(&mut self, config: &mut Config) {
-        self.auth(config);
+        self.auth_mode(config);
+        self.token_secret(config);
+        self.jwt(config);
         let is_none = config.auth == AuthMode::None;
         if is_none {
             config.listen.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
@@ -65,15 +69,22 @@ impl Prover {
         }
     }
 
-    pub fn auth(&mut self, config: &mut Config) {
+    pub fn auth_mode(&mut self, config: &mut Config) {
         match self.layers.file.auth.take().as_deref() {
             None => {}
-            Some(mode @ ("jwt" | "http" | "redis")) => self.problem("auth", unbuilt(mode, "hmac")),
+            Some(mode @ ("http" | "redis")) => self.problem("auth", unbuilt(mode, "hmac")),
             Some(mode) => {
-                let choices = [("hmac", AuthMode::Hmac), ("none", AuthMode::None)];
+                let choices = [
+                    ("hmac", AuthMode::Hmac),
+                    ("jwt", AuthMode::Jwt),
+                    ("none", AuthMode::None),
+                ];
                 self.choice("auth", mode, &choices, &mut config.auth);
             }
         }
+    }
+
+    pub fn token_secret(&mut self, config: &mut Config) {
         let file = &mut self.layers.file;
         let (text, path) = (file.token_secret.take(), file.token_secret_file.take());
         let Some((name, secret)) = self.secret("token_secret", text, "token_secret_file", path)
@@ -90,8 +101,25 @@ impl Prover {
         config.token_secret = Some(secret);
     }
 
+    pub fn users(&mut self, config: &mut Config) {
+        if let Some(choice) = self.layers.file.session_policy.take() {
+            #[rustfmt::skip]
+            let choices = [("multi", SessionPolicy::Multi), ("single", SessionPolicy::Single)];
+            self.choice(
+                "session_policy",
+                &choice,
+                &choices,
+                &mut config.session_policy,
+            );
+        }
+        if let Some(choice) = self.layers.file.group_join.take() {
+            let choices = [("members", false), ("open", true)];
+            self.choice("group_join", &choice, &choices, &mut config.groups_are_open);
+        }
+    }
+
     /// A secret and the key it came from: itself, or a file's path; of both the later layer wins.
-    fn secret<'a>(
+    pub fn secret<'a>(
         &mut self,
         key: &'a str,
         text: Option<String>,

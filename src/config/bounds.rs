@@ -2,6 +2,7 @@
 
 use super::Config;
 use super::checks::Prover;
+use crate::parts::key::Key;
 use crate::protocol::limits::Limits;
 use crate::protocol::upgrade::HEADERS_MAX;
 
@@ -11,6 +12,17 @@ const MESSAGE_BYTES_MAX: usize = 16 * MIB;
 const JSON_DEPTH_MAX: usize = 128;
 /// One slow reader must not take the node's memory.
 const QUEUE_BYTES_MAX: usize = 1024 * MIB;
+/// No host has more memory than that for queues.
+const NODE_QUEUE_BYTES_MAX: usize = MIB * MIB;
+/// No node holds more.
+const CONNECTIONS_MAX: usize = Key::REACTORS_MAX * Key::SLOTS_MAX;
+/// Where users and groups multiply each other.
+const CROWD_MAX: usize = 10_000;
+const USER_SESSIONS_MAX: usize = 1000;
+/// User ids and what is shown of them are kept for each connection.
+const NAME_BYTES_MAX: usize = 64;
+const METADATA_PAIRS_MAX: usize = 64;
+const METADATA_BYTES_MAX: usize = 4096;
 
 impl Prover {
     pub fn limits(&mut self, config: &mut Config) {
@@ -23,6 +35,8 @@ impl Prover {
         self.secs("idle_secs", idle, 0, &mut limits.idle_secs);
         self.sizes(limits);
         self.times(limits);
+        self.crowds(limits);
+        self.people(limits);
         self.order(limits);
     }
 
@@ -70,12 +84,81 @@ impl Prover {
             limits.queue_hard_bytes,
             1..=QUEUE_BYTES_MAX,
         );
+        check(
+            "http_body_bytes_max",
+            limits.http_body_bytes_max,
+            1024..=MESSAGE_BYTES_MAX,
+        );
+    }
+
+    /// What many take together.
+    fn crowds(&mut self, limits: &Limits) {
+        let why = "the node could not hold so much, and 0 means the usual";
+        let mut check = |key: &str, value: usize, most| {
+            self.in_range(&format!("limits.{key}"), Some(value), 0..=most, why);
+        };
+        check(
+            "node_queue_bytes_max",
+            limits.node_queue_bytes_max,
+            NODE_QUEUE_BYTES_MAX,
+        );
+        check(
+            "address_connections_max",
+            limits.address_connections_max,
+            CONNECTIONS_MAX,
+        );
+        check(
+            "address_strangers_max",
+            limits.address_strangers_max,
+            CONNECTIONS_MAX,
+        );
+        let why = "with less nobody could come who has yet to say who it is, and there are no \
+             more places than all";
+        let percent = Some(limits.strangers_percent_max);
+        self.in_range("limits.strangers_percent_max", percent, 1..=100, why);
+    }
+
+    /// What one user, group or message may take.
+    fn people(&mut self, limits: &Limits) {
+        let why = "with less nothing of the kind could be done, with more one could hold the node";
+        let mut check = |key: &str, value: usize, range| {
+            self.in_range(&format!("limits.{key}"), Some(value), range, why);
+        };
+        check(
+            "user_sessions_max",
+            limits.user_sessions_max,
+            1..=USER_SESSIONS_MAX,
+        );
+        check(
+            "groups_per_user_max",
+            limits.groups_per_user_max,
+            1..=CROWD_MAX,
+        );
+        check("group_members_max", limits.group_members_max, 1..=CROWD_MAX);
+        check("targets_max", limits.targets_max, 1..=CROWD_MAX);
+        check("name_bytes_max", limits.name_bytes_max, 1..=NAME_BYTES_MAX);
+        let why = "each connection would keep more than a node has room for; 0 allows none";
+        let mut check = |key: &str, value: usize, most| {
+            self.in_range(&format!("limits.{key}"), Some(value), 0..=most, why);
+        };
+        check("watches_max", limits.watches_max, CROWD_MAX);
+        check(
+            "metadata_pairs_max",
+            limits.metadata_pairs_max,
+            METADATA_PAIRS_MAX,
+        );
+        check(
+            "metadata_bytes_max",
+            limits.metadata_bytes_max,
+            METADATA_BYTES_MAX,
+        );
     }
 
     fn times(&mut self, limits: &Limits) {
         let mut check = |key, value, least| self.secs(key, Some(value), least, &mut 0);
         check("limits.handshake_secs", limits.handshake_secs, 1);
         check("limits.close_secs", limits.close_secs, 1);
+        check("limits.http_header_secs", limits.http_header_secs, 1);
         check("limits.message_secs", limits.message_secs, 0);
         check("limits.queue_stalled_secs", limits.queue_stalled_secs, 0);
         let (ping, idle) = (limits.ping_secs, limits.idle_secs);
@@ -95,7 +178,15 @@ impl Prover {
         let message = ("message_bytes_max", limits.message_bytes_max);
         let soft = ("queue_soft_bytes", limits.queue_soft_bytes);
         let hard = ("queue_hard_bytes", limits.queue_hard_bytes);
+        let node = ("node_queue_bytes_max", limits.node_queue_bytes_max);
+        // 0 is a part of the memory, whatever that is.
+        let is_set = node.1 > 0;
         for ((lower, low), (upper, high), why) in [
+            (
+                hard,
+                if is_set { node } else { hard },
+                "or one slow reader is more than all of them may be",
+            ),
             (frame, preauth, "or one allowed frame is already too much"),
             (preauth, message, "or strangers may send more than friends"),
             (

@@ -23,6 +23,7 @@ pub fn prove(layers: Layers) -> Result<Config, ConfigErrors> {
     prover.endpoint(&mut config);
     prover.api(&mut config);
     prover.who_may_come(&mut config);
+    prover.users(&mut config);
     prover.limits(&mut config);
     prover.ports(&config);
     config.warnings = std::mem::take(&mut prover.layers.warnings);
@@ -33,7 +34,8 @@ pub fn prove_token(layers: Layers) -> Result<TokenConfig, ConfigErrors> {
     let mut prover = Prover { layers };
     let mut config = Config::default();
     prover.data_dir(&mut config);
-    prover.auth(&mut config);
+    prover.auth_mode(&mut config);
+    prover.token_secret(&mut config);
     let (auth, token_secret, data_dir) = (config.auth, config.token_secret, config.data_dir);
     #[rustfmt::skip]
     let config = TokenConfig { auth, token_secret, data_dir };

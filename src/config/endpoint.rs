@@ -1,7 +1,10 @@
-//! The checks of what clients meet: the endpoint's path, origins, the way to other nodes.
+//! The checks of what clients meet: the endpoint's path, origins, proxies, the way to other nodes.
+
+use std::net::IpAddr;
 
 use super::checks::Prover;
 use super::{Config, Overflow};
+use crate::session::rules::Network;
 
 /// A close reason holds 123 bytes, and the URL must fit in with the rest of it.
 const PUBLIC_URL_BYTES_MAX: usize = 90;
@@ -19,6 +22,7 @@ impl Prover {
             let sentence = format!("holds {origin:?}, which no browser sends: {way_out}");
             self.problem("allowed_origins", sentence);
         }
+        self.proxies(config);
         if let Some(choice) = self.layers.file.overflow.take() {
             #[rustfmt::skip]
             let choices = [("farewell", Overflow::Farewell), ("refuse", Overflow::Refuse)];
@@ -34,6 +38,26 @@ impl Prover {
         let why = "newcomers would be refused while a reactor is busy";
         if let Some(count) = self.in_range("backlog", backlog, 1..=i32::MAX as u32, why) {
             config.backlog = count;
+        }
+    }
+
+    fn proxies(&mut self, config: &mut Config) {
+        let entries = self.layers.file.trusted_proxies.take().unwrap_or_default();
+        for entry in &entries {
+            match parse_network(entry) {
+                Ok(network) if network.prefix_len() == 0 => {
+                    let name = self.layers.name("trusted_proxies");
+                    self.layers.warnings.push(format!(
+                        "{name} holds {entry:?}: everybody may claim any address, and limits by \
+                         address hold nobody; name the proxies' own networks"
+                    ));
+                    config.trusted_proxies.push(network);
+                }
+                Ok(network) => config.trusted_proxies.push(network),
+                Err(sentence) => {
+                    self.problem("trusted_proxies", format!("holds {entry:?}, {sentence}"));
+                }
+            }
         }
     }
 
@@ -63,6 +87,26 @@ impl Prover {
             return;
         };
         self.problem(key, format!("= {path:?} {reason}"));
+    }
+}
+
+/// A network, or one address. The error goes on behind the entry.
+fn parse_network(text: &str) -> Result<Network, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.to_canonical().into());
+    }
+    let network: Network = text.parse().map_err(|_| {
+        "which is no network, so its proxies would not be believed: write it as 10.0.0.0/8, \
+         fd00::/8, or one address"
+    })?;
+    let written = network.trunc();
+    if written == network {
+        Ok(network)
+    } else {
+        Err(format!(
+            "whose address goes beyond its prefix, so more would be believed than it seems: \
+             write {written}, or one address without a prefix"
+        ))
     }
 }
 

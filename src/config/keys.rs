@@ -28,6 +28,7 @@ keys! {
         path: String,
         echo_path: String,
         allowed_origins: Vec<String>,
+        trusted_proxies: Vec<String>,
         max_connections: usize,
         overflow: String,
         public_url: String,
@@ -40,7 +41,14 @@ keys! {
         auth_none_anywhere: bool,
         token_secret: String,
         token_secret_file: String,
+        jwt_algorithm: String,
+        jwt_key: String,
+        jwt_key_file: String,
+        jwt_issuer: String,
+        jwt_audience: String,
         auth_timeout_secs: u32,
+        session_policy: String,
+        group_join: String,
         store: String,
         data_dir: String,
         reactors: usize,
@@ -67,6 +75,20 @@ macro_rules! limit_keys {
                 // Taken apart without `..`: a new limit that has no key does not compile.
                 let Limits { $($key,)* auth_timeout_secs: _, ping_secs: _, idle_secs: _ } = limits;
                 $(if let Some(value) = self.$key { *$key = value; })*
+            }
+
+            /// The keys of the limits that are not the same in both.
+            pub fn differing(one: &Limits, other: &Limits) -> Vec<&'static str> {
+                let Limits { $($key,)* auth_timeout_secs, ping_secs, idle_secs } = one;
+                [
+                    $((concat!("limits.", stringify!($key)), *$key != other.$key),)*
+                    ("auth_timeout_secs", *auth_timeout_secs != other.auth_timeout_secs),
+                    ("ping_secs", *ping_secs != other.ping_secs),
+                    ("idle_secs", *idle_secs != other.idle_secs),
+                ]
+                .into_iter()
+                .filter_map(|(key, differs)| differs.then_some(key))
+                .collect()
             }
         }
     };

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use super::keys::{File, LimitKeys, wanted};
 
 const PREFIX: &str = "THRONG_";
-const SECRETS: [&str; 2] = ["api_key", "token_secret"];
+const SECRETS: [&str; 3] = ["api_key", "token_secret", "jwt_key"];
 
 /// Who set a key; the later wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

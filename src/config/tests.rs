@@ -164,7 +164,7 @@ fn all_problems_are_reported_at_once() {
         &[
             ("THRONG_API_KEY", "short"),
             ("THRONG_TOKEN_SECRET", "short"),
-            ("THRONG_AUTH", "jwt"),
+            ("THRONG_AUTH", "http"),
         ],
     ) else {
         panic!("no problem");
@@ -178,7 +178,7 @@ fn all_problems_are_reported_at_once() {
         "--redis is not built",
         "THRONG_API_KEY has 5 characters",
         "THRONG_TOKEN_SECRET cannot sign: line 1 of the token secret has 5 bytes",
-        "THRONG_AUTH = \"jwt\" is not built",
+        "THRONG_AUTH = \"http\" is not built",
     ] {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
@@ -187,7 +187,7 @@ fn all_problems_are_reported_at_once() {
 
 #[test]
 fn unbuilt_parts_are_refused_wherever_they_are_asked_for() {
-    for mode in ["jwt", "http", "redis"] {
+    for mode in ["http", "redis"] {
         assert!(problem(&format!("auth = {mode:?}")).contains("not built"));
     }
     for store in ["disk", "redis"] {
@@ -217,6 +217,9 @@ fn secrets_reach_no_message() {
         "token_secret = [\"3141592653\"]".to_owned(),
         "token_secret = \"3141592653\"".to_owned(),
         format!("api_key = \"{KEY} é\""),
+        "jwt_key = 3141592653".to_owned(),
+        "auth = \"jwt\"\njwt_algorithm = \"HS256\"\njwt_key = \"3141592653\"".to_owned(),
+        format!("auth = \"jwt\"\njwt_algorithm = \"RS256\"\njwt_key = \"{KEY}\""),
     ] {
         let message = problem(&text);
         assert!(
@@ -280,6 +283,28 @@ fn single_values_keep_their_bounds() {
         "[limits]\npreauth_bytes_max = 65537",
         "[limits]\nmessage_bytes_max = 1048577",
         "[limits]\njson_depth_max = 129",
+        "[limits]\nnode_queue_bytes_max = 1048575",
+        "[limits]\nuser_sessions_max = 0",
+        "[limits]\nuser_sessions_max = 1001",
+        "[limits]\naddress_connections_max = -1",
+        "[limits]\naddress_strangers_max = 99999999999999",
+        "[limits]\nstrangers_percent_max = 0",
+        "[limits]\nstrangers_percent_max = 101",
+        "[limits]\ngroups_per_user_max = 0",
+        "[limits]\ngroup_members_max = 10001",
+        "[limits]\nwatches_max = 10001",
+        "[limits]\nname_bytes_max = 65",
+        "[limits]\nmetadata_pairs_max = 65",
+        "[limits]\nmetadata_bytes_max = 4097",
+        "[limits]\ntargets_max = 0",
+        "[limits]\nhttp_body_bytes_max = 1023",
+        "[limits]\nhttp_header_secs = 0",
+        "session_policy = \"double\"",
+        "group_join = \"all\"",
+        "trusted_proxies = [\"10.0.0/8\"]",
+        "trusted_proxies = [\"proxy.example\"]",
+        "trusted_proxies = [\"10.0.0.0/33\"]",
+        "trusted_proxies = [\"\"]",
     ] {
         problem(bad);
     }
@@ -292,6 +317,10 @@ fn single_values_keep_their_bounds() {
         "listen = \"127.0.0.1:0\"\napi = \"127.0.0.1:0\"",
         "allowed_origins = [\"null\", \"https://a.example:8443\"]",
         "[limits]\nframes_per_sec = 0\nmessage_secs = 0",
+        "[limits]\nnode_queue_bytes_max = 1048576",
+        "[limits]\nwatches_max = 0\nmetadata_pairs_max = 0\nmetadata_bytes_max = 0",
+        "[limits]\naddress_connections_max = 1\naddress_strangers_max = 1",
+        "[limits]\nstrangers_percent_max = 100\nuser_sessions_max = 1000",
     ] {
         assert!(from_text(good).is_ok(), "{good}");
     }
@@ -311,4 +340,92 @@ fn a_secret_and_its_file_on_one_level_are_one_too_many() {
     let config = load(&line, &[("THRONG_API_KEY", &other)]).unwrap();
     assert_eq!(config.api_key, Some(other));
     std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn users_and_groups_are_as_the_operator_wants_them() {
+    let config = from_text("session_policy = \"single\"\ngroup_join = \"open\"").unwrap();
+    assert_eq!(config.session_policy, SessionPolicy::Single);
+    assert!(config.groups_are_open);
+}
+
+#[test]
+fn proxies_are_networks_or_addresses() {
+    let text = "trusted_proxies = [\"10.0.0.0/8\", \"::1\", \"192.0.2.7\", \"fd00::/8\"]";
+    let proxies = from_text(text).unwrap().trusted_proxies;
+    let trusts = |address: &str| {
+        let address: IpAddr = address.parse().unwrap();
+        proxies.iter().any(|network| network.contains(&address))
+    };
+    for address in ["10.255.0.1", "::1", "192.0.2.7", "fd12::1"] {
+        assert!(trusts(address), "{address}");
+    }
+    for address in ["11.0.0.1", "::2", "192.0.2.8", "fe80::1"] {
+        assert!(!trusts(address), "{address}");
+    }
+    let mapped = from_text("trusted_proxies = [\"::ffff:192.0.2.7\"]").unwrap();
+    assert_eq!(mapped.trusted_proxies[0].to_string(), "192.0.2.7/32");
+    let loose = problem("trusted_proxies = [\"10.1.2.3/8\"]");
+    assert!(loose.contains("\"10.1.2.3/8\""), "{loose}");
+    assert!(loose.contains("write 10.0.0.0/8"), "{loose}");
+    let config = load("", &[("THRONG_TRUSTED_PROXIES", "10.0.0.0/8,0.0.0.0/0")]).unwrap();
+    assert_eq!(config.trusted_proxies.len(), 2);
+    let warning = &config.warnings[0];
+    assert!(
+        warning.starts_with("THRONG_TRUSTED_PROXIES holds \"0.0.0.0/0\""),
+        "{warning}"
+    );
+}
+
+#[test]
+fn tokens_of_an_identity_provider_need_an_algorithm_and_keys_that_fit_it() {
+    let good = format!("auth = \"jwt\"\njwt_algorithm = \"HS256\"\njwt_key = \"{KEY}\"");
+    let config = from_text(&format!("{good}\njwt_issuer = \"https://id.example\"")).unwrap();
+    assert_eq!(config.auth, AuthMode::Jwt);
+    let jwt = config.jwt.unwrap();
+    assert_eq!((jwt.keys.as_str(), jwt.audience), (KEY, None));
+    assert_eq!(jwt.issuer.as_deref(), Some("https://id.example"));
+
+    let lacks = |text: &str| problem(&format!("auth = \"jwt\"\n{text}"));
+    let says = lacks(&format!("jwt_key = \"{KEY}\""));
+    assert!(says.contains("needs jwt_algorithm"), "{says}");
+    let says = lacks("jwt_algorithm = \"HS256\"");
+    assert!(says.contains("without keys"), "{says}");
+    let says = lacks(&format!("jwt_algorithm = \"none\"\njwt_key = \"{KEY}\""));
+    assert!(says.contains("is not one of"), "{says}");
+    let says = lacks(&format!("jwt_algorithm = \"ES256\"\njwt_key = \"{KEY}\""));
+    assert!(says.contains("name it in jwt_key_file"), "{says}");
+    let says = lacks("jwt_algorithm = \"RS256\"\njwt_key_file = \"/nowhere/key\"");
+    assert!(says.contains("cannot be read"), "{says}");
+    let says = lacks("jwt_algorithm = \"HS256\"\njwt_key = \"short\"");
+    assert!(says.contains("cannot verify"), "{says}");
+    let says = problem(&format!("{good}\njwt_audience = \"\""));
+    assert!(says.contains("leave it out"), "{says}");
+    assert!(from_text("auth = \"jwt\"").is_err_and(|errors| errors.0.len() == 2));
+}
+
+#[test]
+fn keys_of_an_identity_provider_without_that_mode_are_a_warning() {
+    let config = load("", &[("THRONG_JWT_KEY", KEY), ("THRONG_JWT_ISSUER", "x")]).unwrap();
+    assert!(config.jwt.is_none());
+    let warning = &config.warnings[0];
+    assert!(
+        warning.starts_with("THRONG_JWT_KEY, THRONG_JWT_ISSUER: "),
+        "{warning}"
+    );
+    assert!(!warning.contains(KEY));
+}
+
+#[test]
+fn whoever_makes_a_token_needs_no_keys_of_an_identity_provider() {
+    use clap::Parser;
+    let cli = Cli::try_parse_from(["throng", "token", "--user", "a"]).unwrap();
+    let Some(Command::Token(args)) = cli.command else {
+        panic!("not token")
+    };
+    let environment = Environment(vec![("THRONG_AUTH".to_owned(), "jwt".to_owned())]);
+    assert_eq!(
+        TokenConfig::load(&args, &environment).unwrap().auth,
+        AuthMode::Jwt
+    );
 }

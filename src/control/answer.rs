@@ -8,10 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-const DONE: &str = "操作成功";
-const SOME_UNKNOWN: &str = "存在找不到的客户端";
-/// `statusCode` where some of the ids that were named are not here.
-const UNKNOWN_IDS: i32 = -501;
+use crate::protocol::order::{Fault, OK_TEXT, Reply, SOME_UNKNOWN};
 
 /// `{"success","statusCode","content","msg"}` and its HTTP status.
 #[derive(Debug, Serialize)]
@@ -33,18 +30,7 @@ impl Answer {
             success: true,
             status_code: 200,
             content,
-            msg: DONE.to_owned(),
-        }
-    }
-
-    /// HTTP 200, but no success: `ids` are not here.
-    pub fn unknown(ids: Vec<String>) -> Answer {
-        Answer {
-            http: StatusCode::OK,
-            success: false,
-            status_code: UNKNOWN_IDS,
-            content: ids.into(),
-            msg: SOME_UNKNOWN.to_owned(),
+            msg: OK_TEXT.to_owned(),
         }
     }
 
@@ -68,6 +54,31 @@ impl Answer {
     }
 }
 
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Answer {
+        let http = match reply.status {
+            SOME_UNKNOWN => StatusCode::OK,
+            status => u16::try_from(status)
+                .ok()
+                .and_then(|status| StatusCode::from_u16(status).ok())
+                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        };
+        Answer {
+            http,
+            success: reply.status == 200,
+            status_code: reply.status,
+            content: reply.content,
+            msg: reply.msg.into_owned(),
+        }
+    }
+}
+
+impl From<Fault> for Answer {
+    fn from(fault: Fault) -> Answer {
+        Reply::from(fault).into()
+    }
+}
+
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let body = serde_json::to_vec(&self).expect("strings and numbers have a JSON form");
@@ -82,11 +93,18 @@ impl IntoResponse for Answer {
 
 /// The body of a POST, as JSON.
 pub async fn read_json<T: DeserializeOwned>(request: Request) -> Result<T, Answer> {
+    let body = read_body(request).await?;
+    serde_json::from_slice(&body)
+        .map_err(|e| Answer::bad(format!("the body is not as expected: {e}")))
+}
+
+/// The body of a POST that says it is JSON.
+pub async fn read_body(request: Request) -> Result<Bytes, Answer> {
     if !is_json(request.headers()) {
         let msg = "the body must be sent with Content-Type: application/json";
         return Err(Answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, msg));
     }
-    let body = Bytes::from_request(request, &())
+    Bytes::from_request(request, &())
         .await
         .map_err(|rejection| {
             let status = rejection.status();
@@ -95,9 +113,7 @@ pub async fn read_json<T: DeserializeOwned>(request: Request) -> Result<T, Answe
                 _ => "the body did not arrive whole",
             };
             Answer::error(status, msg)
-        })?;
-    serde_json::from_slice(&body)
-        .map_err(|e| Answer::bad(format!("the body is not as expected: {e}")))
+        })
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

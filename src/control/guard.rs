@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -53,8 +53,10 @@ impl KeyCheck {
 }
 
 /// Every request passes here, also those for nothing.
-pub async fn receive(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
-    let mut response = match refusal(&desk, &request) {
+pub async fn receive(State(desk): State<Arc<Desk>>, mut request: Request, next: Next) -> Response {
+    let live = desk.live.get();
+    DefaultBodyLimit::max(live.rules.limits.http_body_bytes_max).apply(&mut request);
+    let mut response = match refusal(&desk, live.api_key.as_deref(), &request) {
         Some(refused) => refused,
         None => {
             let limit = Duration::from_secs(REQUEST_SECS);
@@ -73,7 +75,7 @@ pub async fn receive(State(desk): State<Arc<Desk>>, request: Request, next: Next
     response
 }
 
-fn refusal(desk: &Desk, request: &Request) -> Option<Response> {
+fn refusal(desk: &Desk, key: Option<&str>, request: &Request) -> Option<Response> {
     if request.extensions().get::<Ambiguous>().is_some() {
         let answer = Answer::bad("a body has either a Content-Length or a Transfer-Encoding");
         return Some(closing(answer.into_response()));
@@ -82,7 +84,7 @@ fn refusal(desk: &Desk, request: &Request) -> Option<Response> {
     if matches!(path, "/health" | "/ready") {
         return None;
     }
-    match &desk.key {
+    match key.map(KeyCheck::new) {
         Some(key) if key.accepts(request.headers()) => None,
         Some(_) => {
             // The page holds nothing secret, and is where a person can give the key.

@@ -20,7 +20,8 @@ use tikv_jemalloc_ctl::{epoch, stats as jemalloc};
 
 use super::answer::Answer;
 use super::{Services, Shared};
-use crate::stats::{CLOSE_CODES, Count, REFUSALS, ReactorStats, TURN_MICROS};
+use crate::protocol::limits::Limit;
+use crate::stats::{CLOSE_CODES, Count, ERRORS, REFUSALS, ReactorStats, Strikes, TURN_MICROS};
 
 /// OpenMetrics, which Prometheus reads since 2.5.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,7 +32,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn new(services: Arc<Services>) -> Metrics {
+    pub fn new(services: Arc<Services>, strikes: Arc<Strikes>) -> Metrics {
         let mut registry = Registry::with_prefix("throng");
         let requests = Family::default();
         registry.register(
@@ -39,7 +40,7 @@ impl Metrics {
             "Answers of the HTTP API by status",
             requests.clone(),
         );
-        registry.register_collector(Box::new(Node(services)));
+        registry.register_collector(Box::new(Node { services, strikes }));
         Metrics { registry, requests }
     }
 
@@ -61,7 +62,11 @@ pub async fn show(State(desk): Shared) -> Response {
     }
 }
 
-struct Node(Arc<Services>);
+struct Node {
+    services: Arc<Services>,
+    /// The API's own.
+    strikes: Arc<Strikes>,
+}
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -73,11 +78,12 @@ impl Collector for Node {
     fn encode(&self, encoder: DescriptorEncoder) -> Result<(), Error> {
         let mut sheet = Sheet {
             encoder,
-            stats: &self.0.stats,
+            stats: &self.services.stats,
         };
         self.node(&mut sheet)?;
         traffic(&mut sheet)?;
         ends(&mut sheet)?;
+        self.strikes(&mut sheet)?;
         self.reactors(&mut sheet)
     }
 }
@@ -86,11 +92,11 @@ impl Node {
     fn node(&self, sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
         let Services {
             node,
-            roster,
+            post,
             started,
             ..
-        } = &*self.0;
-        let (users, sessions) = roster.counts();
+        } = &*self.services;
+        let (users, sessions) = post.roster.counts();
         let draining = u64::from(node.is_draining());
         sheet.gauge(
             "connections",
@@ -149,8 +155,25 @@ impl Node {
         Ok(())
     }
 
+    fn strikes(&self, sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
+        let help = "Times that a limit struck, by its key in the configuration";
+        let metric = "limit_strikes";
+        let mut metric =
+            sheet
+                .encoder
+                .encode_descriptor(metric, help, None, MetricType::Counter)?;
+        for &limit in Limit::ALL {
+            let of_reactors = sheet.stats.iter().map(|stats| stats.strikes.of(limit));
+            let total = of_reactors.sum::<u64>() + self.strikes.of(limit);
+            metric
+                .encode_family(&[("limit", limit.key())])?
+                .encode_counter::<NoLabelSet, _, u64>(&total, None)?;
+        }
+        Ok(())
+    }
+
     fn reactors(&self, sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
-        let clock_ms = self.0.started.elapsed().as_millis() as u64;
+        let clock_ms = self.services.started.elapsed().as_millis() as u64;
         let running = |s: &ReactorStats| match s.turn_since_ms.get() {
             0 => 0.0,
             since => clock_ms.saturating_sub(since) as f64 / 1e3,
@@ -247,6 +270,13 @@ fn ends(sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
         "status",
         &REFUSALS,
         |s| &s.refusals,
+    )?;
+    sheet.named(
+        "errors",
+        "Errors that did not end a connection, by code",
+        "code",
+        &ERRORS,
+        |s| &s.errors,
     )?;
     sheet.named(
         "closes",

@@ -6,89 +6,133 @@
 //! Neighbours: it reads the roster and the reactors' numbers, and reaches clients by mail only.
 
 mod answer;
+mod courier;
 mod guard;
-mod json;
 mod messages;
 mod metrics;
 mod page;
 mod serve;
 pub mod tokens;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use crossbeam_channel::Sender;
 use serde_json::json;
 
+use crate::hub::ids::MessageIds;
 use crate::hub::node::Node;
-use crate::hub::roster::Roster;
+use crate::hub::post::{Circumstances, Post};
+use crate::hub::traces::Traces;
 use crate::mailbox::Switchboard;
-use crate::session::auth::Auth;
-use crate::stats::ReactorStats;
+use crate::parts::gate::Gate;
+use crate::parts::time::{TICK_MS, Tick};
+use crate::protocol::limits::Limit;
+use crate::session::rules::Rules;
+use crate::stats::{ReactorStats, Strikes};
 use answer::Answer;
+use courier::Courier;
 pub use serve::{Control, bind, serve};
 
-/// What this part is told at its start.
-#[derive(Clone)]
-pub struct Options {
-    pub listen: SocketAddr,
+/// What this part goes by, until it is told otherwise.
+pub struct Live {
+    pub rules: Arc<Rules>,
     /// Without one, only this machine is heard.
     pub api_key: Option<String>,
-    pub body_bytes_max: usize,
-    /// Targets of one message.
-    pub batch_max: usize,
-    /// Nesting of a message's JSON.
-    pub json_depth_max: usize,
 }
 
-impl Options {
-    pub fn new(listen: SocketAddr, api_key: Option<String>) -> Options {
-        let json_depth_max = crate::protocol::limits::Limits::default().json_depth_max;
-        Options {
-            listen,
-            api_key,
-            body_bytes_max: 1 << 20,
-            batch_max: 1000,
-            json_depth_max,
-        }
+/// Whoever looks twice within a request may see two.
+#[derive(Clone)]
+struct Present(Arc<RwLock<Arc<Live>>>);
+
+impl Present {
+    fn new(live: Live) -> Present {
+        Present(Arc::new(RwLock::new(Arc::new(live))))
+    }
+
+    fn get(&self) -> Arc<Live> {
+        // Nobody can leave it half written: it is one pointer.
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, live: Live) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
     }
 }
 
 /// The node, as far as this part sees it.
 pub struct Services {
     pub node: Arc<Node>,
-    pub roster: Arc<Roster>,
+    pub post: Arc<Post>,
+    pub traces: Arc<Traces>,
     pub switchboard: Switchboard,
     pub stats: Arc<[Arc<ReactorStats>]>,
-    pub auth: Arc<Auth>,
+    /// Takes a wish to drain: closings a second.
+    pub drain: Sender<u32>,
     /// When the node's clock began.
     pub started: Instant,
+    /// Seeds of the message ids, from the system's random source.
+    pub seed: [u64; 2],
 }
 
 /// What the handlers share.
 struct Desk {
-    options: Options,
+    live: Present,
     services: Arc<Services>,
-    key: Option<guard::KeyCheck>,
     metrics: metrics::Metrics,
     page: page::Page,
+    ids: Mutex<MessageIds>,
+    strikes: Arc<Strikes>,
+    gate: Mutex<Gate<{ Limit::ALL.len() }>>,
+}
+
+impl Desk {
+    fn courier(&self) -> Courier<'_> {
+        Courier(self)
+    }
+
+    /// A limit has struck: counted, and logged once in a while.
+    fn note_strike(&self, limit: Limit) {
+        self.strikes.count(limit);
+        let millis = self.services.started.elapsed().as_millis() as u64;
+        let now = Tick((millis / TICK_MS) as u32);
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(withheld) = gate.pass(limit as usize, now) {
+            tracing::warn!(limit = limit.key(), withheld, "a limit has struck");
+        }
+    }
+}
+
+/// What surrounds an order that comes over HTTP.
+fn circumstances(live: &Live) -> Circumstances<'_> {
+    Circumstances {
+        now_ms: now_ms(),
+        limits: &live.rules.limits,
+        groups_are_open: live.rules.groups_are_open,
+        request_id: None,
+    }
 }
 
 type Shared = State<Arc<Desk>>;
 
-fn router(options: Options, services: Services) -> Router {
+fn router(live: Present, services: Services) -> Router {
     let services = Arc::new(services);
-    let body_bytes_max = options.body_bytes_max;
+    let strikes = Arc::new(Strikes::default());
     let desk = Arc::new(Desk {
-        key: options.api_key.as_deref().map(guard::KeyCheck::new),
-        metrics: metrics::Metrics::new(services.clone()),
+        live,
+        ids: Mutex::new(MessageIds::new(services.seed)),
+        metrics: metrics::Metrics::new(services.clone(), strikes.clone()),
         page: page::Page::new(),
-        options,
+        strikes,
+        gate: Mutex::default(),
         services,
     });
     Router::new()
@@ -107,7 +151,6 @@ fn router(options: Options, services: Services) -> Router {
                 "this path takes another method: see Allow",
             )
         })
-        .layer(DefaultBodyLimit::max(body_bytes_max))
         .layer(from_fn_with_state(desk.clone(), guard::receive))
         .with_state(desk)
 }
@@ -134,12 +177,11 @@ fn unless_draining(desk: &Desk, word: &str) -> Answer {
     Answer::ok(json!(word))
 }
 
-async fn online(State(desk): Shared) -> Answer {
-    let Services { node, roster, .. } = &*desk.services;
-    let (users, sessions) = roster.counts();
-    Answer::ok(
-        json!({"onlineNum": sessions, "users": users, "nodes": {node.name.as_str(): sessions}}),
-    )
+async fn online(State(desk): Shared) -> Result<Answer, Answer> {
+    let live = desk.live.get();
+    let cx = circumstances(&live);
+    let reply = desk.services.post.online(&[], cx, &mut desk.courier())?;
+    Ok(reply.into())
 }
 
 /// Unix time in milliseconds.

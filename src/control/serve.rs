@@ -1,7 +1,7 @@
 //! The API's sockets: a bounded number of connections, each with a clock.
 //!
 //! Owns: the thread, the listener, the connections. What a request means is the router's matter.
-//! Invariants: a head that does not come is answered 408 after five seconds; a connection ends
+//! Invariants: a head that does not come in time is answered 408; a connection ends
 //! at last after ten minutes, whatever its peer does or does not do.
 
 use std::future::poll_fn;
@@ -28,11 +28,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::answer::Answer;
-use super::{Options, Services, router};
+use super::{Live, Present, Services, router};
 
 /// API connections at once; more wait in the kernel.
 const CONNECTIONS_MAX: u32 = 1024;
-const HEAD_TIME: Duration = Duration::from_secs(5);
 const HEADERS_MAX: usize = 64;
 const HEAD_BYTES_MAX: usize = 32 << 10;
 const LIFE_TIME: Duration = Duration::from_secs(600);
@@ -44,6 +43,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// A running API.
 pub struct Control {
     address: SocketAddr,
+    live: Present,
     stop: watch::Sender<bool>,
     thread: JoinHandle<()>,
 }
@@ -58,31 +58,34 @@ pub fn bind(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// The second: starts the thread. Without an API key the listener must be on loopback.
 pub fn serve(
     listener: std::net::TcpListener,
-    options: Options,
+    live: Live,
     services: Services,
 ) -> io::Result<Control> {
     let address = listener.local_addr()?;
-    if options.api_key.is_none() && !address.ip().is_loopback() {
+    if live.api_key.is_none() && !address.ip().is_loopback() {
         let why = "without an API key the API listens on loopback only";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let router = router(options, services);
+    let live = Present::new(live);
+    let router = router(live.clone(), services);
+    let present = live.clone();
     let (stop, stopped) = watch::channel(false);
     let thread = std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || {
             runtime.block_on(async {
                 match TcpListener::from_std(listener) {
-                    Ok(listener) => accept(listener, router, stopped).await,
+                    Ok(listener) => accept(listener, router, present, stopped).await,
                     Err(error) => tracing::error!(%error, "the API cannot be served"),
                 }
             });
         })?;
     Ok(Control {
         address,
+        live,
         stop,
         thread,
     })
@@ -94,6 +97,11 @@ impl Control {
         self.address
     }
 
+    /// From the next request on. Whoever drops the key sees to it that the listener is on loopback.
+    pub fn reload(&self, live: Live) {
+        self.live.set(live);
+    }
+
     /// Takes no more requests, answers those that came, and ends, in two seconds at most.
     pub fn stop(self) {
         let _ = self.stop.send(true);
@@ -101,7 +109,12 @@ impl Control {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    live: Present,
+    mut stopped: watch::Receiver<bool>,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
     loop {
         let newcomer = async {
@@ -114,7 +127,9 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Recei
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = converse(stream, router.clone(), stopped.clone());
+                let head_time = live.get().rules.limits.http_header_secs;
+                let head_time = Duration::from_secs(head_time.into());
+                let connection = converse(stream, router.clone(), head_time, stopped.clone());
                 tokio::spawn(async move {
                     connection.await;
                     drop(place);
@@ -132,7 +147,12 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Recei
 }
 
 /// One connection, from its first request to its last.
-async fn converse(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn converse(
+    stream: TcpStream,
+    router: Router,
+    head_time: Duration,
+    mut stopped: watch::Receiver<bool>,
+) {
     let _ = stream.set_nodelay(true);
     let has_length = Arc::new(AtomicBool::new(false));
     let stream = Watched {
@@ -150,7 +170,7 @@ async fn converse(stream: TcpStream, router: Router, mut stopped: watch::Receive
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        .header_read_timeout(head_time)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);

@@ -11,17 +11,23 @@ use serde_json::Value;
 
 use super::*;
 use crate::command::ToReactor;
+use crate::hub::code::UserCodes;
+use crate::hub::groups::Groups;
+use crate::hub::roster::{Policy, Roster};
+use crate::hub::watches::Watches;
 use crate::mailbox::{Inbox, mailbox};
 use crate::parts::key::Key;
 use crate::protocol::identity::Identity;
-use crate::session::auth::TokenKeys;
+use crate::protocol::limits::Limits;
+use crate::session::auth::{Auth, JwtAlgorithm, JwtKeys, TokenKeys};
+use crate::session::rules::{Origins, SessionPolicy};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 struct Rig {
     control: Control,
     node: Arc<Node>,
-    roster: Arc<Roster>,
+    post: Arc<Post>,
     stats: Arc<[Arc<ReactorStats>]>,
     inboxes: Vec<Inbox>,
 }
@@ -58,6 +64,27 @@ impl Reply {
     }
 }
 
+/// The usual limits, with this key and these keys of tokens.
+fn live(api_key: Option<&str>, auth: Auth) -> Live {
+    let limits = Limits::default();
+    let rules = Rules {
+        echo_limits: limits.echo(),
+        limits,
+        path: "/websocket".to_owned(),
+        echo_path: None,
+        origins: Origins::Any,
+        trusted_proxies: Vec::new(),
+        auth: Arc::new(auth),
+        session_policy: SessionPolicy::Multi,
+        groups_are_open: false,
+        node_name: "10.0.0.7:8084".to_owned(),
+    };
+    Live {
+        rules: Arc::new(rules),
+        api_key: api_key.map(str::to_owned),
+    }
+}
+
 impl Rig {
     fn new() -> Rig {
         Rig::with(None, Auth::Hmac(TokenKeys::parse(KEY).unwrap()))
@@ -72,29 +99,41 @@ impl Rig {
             None,
             10,
         ));
-        let roster = Arc::new(Roster::default());
+        let post = Arc::new(Post {
+            roster: Roster::default(),
+            watches: Arc::new(Watches::default()),
+            groups: Groups::default(),
+            codes: UserCodes::new(&[7; 32]),
+            node: node.clone(),
+        });
         let stats: Arc<[_]> = (0..2).map(|_| Arc::new(ReactorStats::default())).collect();
         let services = Services {
             node: node.clone(),
-            roster: roster.clone(),
+            post: post.clone(),
+            traces: Arc::default(),
             switchboard: Switchboard::new(mailboxes),
             stats: stats.clone(),
-            auth: Arc::new(auth),
+            drain: crossbeam_channel::bounded(1).0,
             started: Instant::now(),
+            seed: [1, 2],
         };
-        let options = Options::new(listen, api_key.map(str::to_owned));
-        let control = serve(bind(listen).unwrap(), options, services).unwrap();
+        let control = serve(bind(listen).unwrap(), live(api_key, auth), services).unwrap();
         Rig {
             control,
             node,
-            roster,
+            post,
             stats,
             inboxes,
         }
     }
 
     fn bind(&self, uid: &str, key: Key) {
-        self.roster.bind(Identity::new(uid, "").unwrap(), key, 1);
+        let policy = Policy {
+            is_single: false,
+            sessions_max: 8,
+        };
+        let identity = Identity::new(uid, "").unwrap();
+        self.post.roster.bind(identity, key, 1, None, policy);
     }
 
     fn raw(&self, request: &str) -> Reply {
@@ -123,12 +162,15 @@ impl Rig {
     /// The tails that wait in a reactor's mailbox, by key.
     fn mail(&self, reactor: usize) -> Vec<(Key, Value)> {
         std::iter::from_fn(|| self.inboxes[reactor].next())
-            .map(|command| match command {
-                ToReactor::Deliver { to, tail } => {
-                    let text = format!("{{{}", std::str::from_utf8(&tail).unwrap());
-                    (to, serde_json::from_str(&text).unwrap())
-                }
-                other => panic!("{other:?}"),
+            .flat_map(|command| {
+                let (to, tail): (Vec<Key>, _) = match command {
+                    ToReactor::Deliver { to, tail, .. } => (vec![to], tail),
+                    ToReactor::DeliverAll { to, tail, .. } => (to.into(), tail),
+                    _ => panic!("no message for a session"),
+                };
+                let text = format!("{{{}", std::str::from_utf8(&tail).unwrap());
+                let envelope: Value = serde_json::from_str(&text).unwrap();
+                to.into_iter().map(move |key| (key, envelope.clone()))
             })
             .collect()
     }

@@ -59,10 +59,19 @@ pub fn make(keys: &TokenKeys, order: &Order, now_ms: u64) -> Result<Token, Strin
 
 pub(super) async fn issue(State(desk): Shared, request: Request) -> Result<Answer, Answer> {
     let order: Order = read_json(request).await?;
-    let Auth::Hmac(keys) = &*desk.services.auth else {
-        let msg = "this node runs with auth = \"none\", where tokens mean nothing: clients \
-                name themselves";
-        return Err(Answer::bad(msg));
+    let live = desk.live.get();
+    let keys = match &*live.rules.auth {
+        Auth::Hmac(keys) => keys,
+        Auth::Jwt(_) => {
+            let msg = "this node runs with auth = \"jwt\", where tokens come from the identity \
+                    provider: ask there";
+            return Err(Answer::bad(msg));
+        }
+        Auth::None => {
+            let msg = "this node runs with auth = \"none\", where tokens mean nothing: clients \
+                    name themselves";
+            return Err(Answer::bad(msg));
+        }
     };
     let token = make(keys, &order, now_ms()).map_err(Answer::bad)?;
     let node = &desk.services.node;

@@ -1,5 +1,12 @@
 //! Who is here and where a message goes. Pure: no socket, thread or clock.
 
 pub mod code;
+pub mod groups;
+pub mod ids;
 pub mod node;
+pub mod post;
+pub mod push;
 pub mod roster;
+pub mod selectors;
+pub mod traces;
+pub mod watches;

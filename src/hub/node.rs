@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+/// Above its budget by this part, the node takes nothing more for others.
+const OVERDRAFT_DIVISOR: usize = 8;
+
 /// One node, as its threads share it. Everything but the counters is fixed at start.
 pub struct Node {
     /// `ip:apiPort`, as in session ids and the node table.
@@ -13,6 +16,11 @@ pub struct Node {
     pub max_connections: usize,
     connections: AtomicUsize,
     strangers: AtomicUsize,
+    /// Places in percent that strangers may hold.
+    strangers_percent_max: AtomicUsize,
+    /// Bytes in all write queues, and how many there may be.
+    queued: AtomicUsize,
+    queued_max: AtomicUsize,
     draining: AtomicBool,
 }
 
@@ -30,6 +38,9 @@ impl Node {
             max_connections,
             connections: AtomicUsize::new(0),
             strangers: AtomicUsize::new(0),
+            strangers_percent_max: AtomicUsize::new(50),
+            queued: AtomicUsize::new(0),
+            queued_max: AtomicUsize::new(usize::MAX),
             draining: AtomicBool::new(false),
         }
     }
@@ -62,9 +73,51 @@ impl Node {
         }
     }
 
-    /// Those who have not said who they are hold more than half of the places.
+    /// Connections that have not said who they are.
+    pub fn strangers(&self) -> usize {
+        self.strangers.load(Relaxed)
+    }
+
+    /// They hold more than their part of the places.
     pub fn has_too_many_strangers(&self) -> bool {
-        self.strangers.load(Relaxed) > self.max_connections.div_ceil(2)
+        let percent = self.strangers_percent_max.load(Relaxed);
+        self.strangers.load(Relaxed) > (self.max_connections * percent).div_ceil(100)
+    }
+
+    /// The limits of the whole node; they may change while it runs.
+    pub fn set_limits(&self, strangers_percent_max: u32, queued_max: usize) {
+        let percent = strangers_percent_max as usize;
+        self.strangers_percent_max.store(percent, Relaxed);
+        self.queued_max.store(queued_max, Relaxed);
+    }
+
+    /// A reactor's write queues have grown or shrunk.
+    pub fn note_queued(&self, before: usize, after: usize) {
+        if after > before {
+            self.queued.fetch_add(after - before, Relaxed);
+        } else if after < before {
+            self.queued.fetch_sub(before - after, Relaxed);
+        }
+    }
+
+    /// Bytes in all write queues.
+    pub fn queued(&self) -> usize {
+        self.queued.load(Relaxed)
+    }
+
+    pub fn queued_max(&self) -> usize {
+        self.queued_max.load(Relaxed)
+    }
+
+    /// The largest write queues are to be shed.
+    pub fn is_over_budget(&self) -> bool {
+        self.queued() > self.queued_max()
+    }
+
+    /// Shedding was not enough: nothing more is taken for others.
+    pub fn is_out_of_room(&self) -> bool {
+        let max = self.queued_max();
+        self.queued() > max.saturating_add(max / OVERDRAFT_DIVISOR)
     }
 
     pub fn start_draining(&self) {
@@ -87,6 +140,21 @@ mod tests {
         node.leave();
         assert!(node.admit() && !node.admit());
         assert_eq!(node.connections(), 2);
+    }
+
+    #[test]
+    fn queues_past_the_budget_are_shed_and_then_nothing_is_taken() {
+        let node = Node::new("n".into(), "ws://x".into(), None, 1);
+        node.set_limits(50, 800);
+        let state = |queued: usize| {
+            node.note_queued(node.queued(), queued);
+            (node.is_over_budget(), node.is_out_of_room())
+        };
+        assert_eq!(state(800), (false, false));
+        assert_eq!(state(801), (true, false));
+        assert_eq!(state(900), (true, false));
+        assert_eq!(state(901), (true, true));
+        assert_eq!(state(0), (false, false));
     }
 
     #[test]

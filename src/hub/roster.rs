@@ -3,12 +3,15 @@
 //! Owns: user id → sessions on this node, in shards by the hash of the id, each behind a short
 //! lock that is taken at bind, unbind and look-up.
 //! Invariants: one entry for each bound connection; the id text is shared with the connection
-//! (and with the user's other sessions of the same name), never copied.
+//! (and with the user's other sessions of the same name), never copied; a user has no more
+//! sessions than the policy allows, at no moment.
 //! Layout: a shard keeps its entries densely in a slab and hashes four-byte slot numbers, so
-//! that a growing table moves five bytes an entry, and its slack is five bytes, not thirty.
+//! that a growing table moves five bytes an entry, and its slack is five bytes, not thirty. What
+//! only some connections have (device, metadata) stands aside and costs the others nothing.
 
+use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -17,6 +20,7 @@ use smallvec::SmallVec;
 use crate::parts::key::Key;
 use crate::parts::pages::Pages;
 use crate::protocol::identity::Identity;
+use crate::protocol::metadata::Metadata;
 
 const SHARDS: usize = 64;
 /// Small, since each shard's last page is half empty.
@@ -25,15 +29,21 @@ const SHARD_PAGE_BYTES: usize = 4 << 10;
 /// The connections of one user.
 pub type Sessions = SmallVec<[Key; 4]>;
 
+/// Told that a user came (true) or went, in the order in which it happened. It is called under
+/// the lock of the user's shard: it must be short, and must not call the roster.
+pub type OnPresence = Box<dyn Fn(&str, bool) + Send + Sync>;
+
 pub struct Roster {
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
+    on_presence: Option<OnPresence>,
 }
 
 #[derive(Default)]
 struct Shard {
     slots: HashTable<u32>,
     sessions: Pages<Session, SHARD_PAGE_BYTES>,
+    extras: HashMap<Key, Arc<Extra>, RandomState>,
     /// Users and sessions that are online.
     users: usize,
     online: usize,
@@ -47,6 +57,23 @@ struct Session {
     /// False for one that said goodbye (loginStatus 0) and stays connected: it keeps its
     /// name here, and nobody finds it.
     is_online: bool,
+    has_extra: bool,
+}
+
+/// What some connections say of themselves.
+#[derive(Debug, Default)]
+pub struct Extra {
+    /// None: an anonymous connection of the device `default`.
+    pub device: Option<Box<str>>,
+    pub metadata: Metadata,
+}
+
+/// How many sessions a user may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Only the newest.
+    pub is_single: bool,
+    pub sessions_max: usize,
 }
 
 /// What a connection keeps of its place in the roster.
@@ -55,6 +82,21 @@ pub struct Bound {
     pub identity: Identity,
     /// 0, or the n that tells apart sessions of one user that began in the same second.
     pub ordinal: u16,
+    /// Sessions that had to go for it: they are in the roster no longer, and are to be closed.
+    pub replaced: Sessions,
+    /// One of them, because the user had too many.
+    pub is_one_too_many: bool,
+}
+
+/// A session as others may see it.
+#[derive(Clone, Debug)]
+pub struct SessionView {
+    pub key: Key,
+    pub identity: Identity,
+    pub since_secs: u32,
+    pub ordinal: u16,
+    pub is_online: bool,
+    pub extra: Option<Arc<Extra>>,
 }
 
 impl Default for Roster {
@@ -74,37 +116,60 @@ impl Roster {
         Roster {
             hasher: RandomState::default(),
             shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
+            on_presence: None,
         }
     }
 
-    /// Enters the connection `key` of a user, online since `since_secs` (Unix time).
-    pub fn bind(&self, identity: Identity, key: Key, since_secs: u32) -> Bound {
+    pub fn observed_by(self, on_presence: OnPresence) -> Roster {
+        Roster {
+            on_presence: Some(on_presence),
+            ..self
+        }
+    }
+
+    /// Enters the connection `key` of a user, online since `since_secs` (Unix time). Sessions of
+    /// the same device name go, and the oldest where `policy` allows no more.
+    pub fn bind(
+        &self,
+        identity: Identity,
+        key: Key,
+        since_secs: u32,
+        extra: Option<Arc<Extra>>,
+        policy: Policy,
+    ) -> Bound {
         let hash = self.hasher.hash_one(identity.uid());
         let mut shard = self.shard(hash);
+        let uid = identity.clone();
+        let was_there = shard.is_there(hash, uid.uid());
+        let device = extra.as_ref().and_then(|extra| extra.device.as_deref());
+        let (slots, is_one_too_many) = shard.to_replace(hash, uid.uid(), device, policy);
+        let mut ordinal = 0;
         let mut same = None;
-        let mut is_known = false;
-        let mut taken: SmallVec<[u16; 8]> = SmallVec::new();
-        for session in shard.of(hash, identity.uid()) {
-            is_known |= session.is_online;
+        for session in shard.of(hash, uid.uid()) {
             if session.since_secs == since_secs {
-                taken.push(session.ordinal);
+                ordinal = ordinal.max(session.ordinal.saturating_add(1));
             }
             if session.identity == identity {
                 same = Some(session.identity.clone());
             }
         }
+        let replaced = slots
+            .iter()
+            .filter_map(|&slot| shard.take_out(hash, slot))
+            .map(|session| session.key)
+            .collect();
         let identity = same.unwrap_or(identity);
-        let ordinal = (0..=u16::MAX)
-            .find(|n| !taken.contains(n))
-            .unwrap_or(u16::MAX);
         let entry = Session {
             identity: identity.clone(),
             key,
             since_secs,
             ordinal,
             is_online: true,
+            has_extra: extra.is_some(),
         };
-        shard.users += usize::from(!is_known);
+        if let Some(extra) = extra {
+            shard.extras.insert(key, extra);
+        }
         shard.online += 1;
         let Shard {
             slots, sessions, ..
@@ -115,7 +180,13 @@ impl Roster {
                 .get(slot as usize)
                 .map_or(0, |s| self.hasher.hash_one(s.identity.uid()))
         });
-        Bound { identity, ordinal }
+        self.note_presence(&mut shard, uid.uid(), was_there, true);
+        Bound {
+            identity,
+            ordinal,
+            replaced,
+            is_one_too_many,
+        }
     }
 
     /// Gives a bound connection another display name.
@@ -143,7 +214,7 @@ impl Roster {
         let was_online = std::mem::replace(&mut session.is_online, is_online);
         shard.online = shard.online + usize::from(is_online) - usize::from(was_online);
         let is_there = shard.is_there(hash, uid);
-        shard.users = shard.users + usize::from(is_there) - usize::from(was_there);
+        self.note_presence(&mut shard, uid, was_there, is_there);
     }
 
     /// Takes the connection `key` of `uid` out; nothing else of the user is touched.
@@ -153,16 +224,20 @@ impl Roster {
         let Some(slot) = shard.slot_of(hash, uid, key) else {
             return;
         };
-        if let Ok(entry) = shard.slots.find_entry(hash, |&s| s == slot) {
-            entry.remove();
+        let was_there = shard.is_there(hash, uid);
+        shard.take_out(hash, slot);
+        let is_there = shard.is_there(hash, uid);
+        self.note_presence(&mut shard, uid, was_there, is_there);
+    }
+
+    fn note_presence(&self, shard: &mut Shard, uid: &str, was_there: bool, is_there: bool) {
+        if was_there == is_there {
+            return;
         }
-        let was_online = shard
-            .sessions
-            .remove(slot as usize)
-            .is_some_and(|s| s.is_online);
-        let is_gone = was_online && !shard.is_there(hash, uid);
-        shard.online -= usize::from(was_online);
-        shard.users -= usize::from(is_gone);
+        shard.users = shard.users + usize::from(is_there) - usize::from(was_there);
+        if let Some(on_presence) = &self.on_presence {
+            on_presence(uid, is_there);
+        }
     }
 
     /// The connections of `uid` that are online, none if the user is not here.
@@ -174,6 +249,56 @@ impl Roster {
             keys.push(session.key);
         }
         keys
+    }
+
+    /// Those of them whose metadata match all pairs of `selector`.
+    pub fn find_matching(&self, uid: &str, selector: &[(String, String)]) -> Sessions {
+        let hash = self.hasher.hash_one(uid);
+        let shard = self.shard(hash);
+        shard
+            .of(hash, uid)
+            .filter(|session| session.is_online && session.has_extra)
+            .filter(|session| {
+                let extra = shard.extras.get(&session.key);
+                extra.is_some_and(|extra| extra.metadata.matches(selector))
+            })
+            .map(|session| session.key)
+            .collect()
+    }
+
+    pub fn is_online(&self, uid: &str) -> bool {
+        let hash = self.hasher.hash_one(uid);
+        self.shard(hash).is_there(hash, uid)
+    }
+
+    /// How a user who is online is called: by the newest of the sessions.
+    pub fn identity(&self, uid: &str) -> Option<Identity> {
+        let hash = self.hasher.hash_one(uid);
+        let shard = self.shard(hash);
+        let newest = shard
+            .of(hash, uid)
+            .filter(|session| session.is_online)
+            .max_by_key(|session| session.age());
+        newest.map(|session| session.identity.clone())
+    }
+
+    /// All sessions of a user, the oldest first, and those that said goodbye among them.
+    pub fn sessions(&self, uid: &str) -> Vec<SessionView> {
+        let hash = self.hasher.hash_one(uid);
+        let shard = self.shard(hash);
+        let mut views: Vec<SessionView> = shard
+            .of(hash, uid)
+            .map(|session| SessionView {
+                key: session.key,
+                identity: session.identity.clone(),
+                since_secs: session.since_secs,
+                ordinal: session.ordinal,
+                is_online: session.is_online,
+                extra: shard.extras.get(&session.key).cloned(),
+            })
+            .collect();
+        views.sort_by_key(|view| (view.since_secs, view.ordinal));
+        views
     }
 
     /// Users online here, and their sessions.
@@ -197,12 +322,23 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Session {
+    /// Grows from session to session of one user.
+    fn age(&self) -> (u32, u16) {
+        (self.since_secs, self.ordinal)
+    }
+}
+
 impl Shard {
     fn of<'a>(&'a self, hash: u64, uid: &'a str) -> impl Iterator<Item = &'a Session> {
+        self.slots_of(hash, uid).map(|(_, session)| session)
+    }
+
+    fn slots_of<'a>(&'a self, hash: u64, uid: &'a str) -> impl Iterator<Item = (u32, &'a Session)> {
         self.slots
             .iter_hash(hash)
-            .filter_map(|&slot| self.sessions.get(slot as usize))
-            .filter(move |session| session.identity.is(uid))
+            .filter_map(|&slot| Some((slot, self.sessions.get(slot as usize)?)))
+            .filter(move |(_, session)| session.identity.is(uid))
     }
 
     fn is_there(&self, hash: u64, uid: &str) -> bool {
@@ -210,87 +346,48 @@ impl Shard {
     }
 
     fn slot_of(&self, hash: u64, uid: &str, key: Key) -> Option<u32> {
-        self.slots.iter_hash(hash).copied().find(|&slot| {
-            self.sessions
-                .get(slot as usize)
-                .is_some_and(|s| s.key == key && s.identity.is(uid))
-        })
+        self.slots_of(hash, uid)
+            .find(|(_, session)| session.key == key)
+            .map(|(slot, _)| slot)
+    }
+
+    /// The slots of the sessions that make room for one more, and whether one of them goes only
+    /// because there are too many.
+    fn to_replace(
+        &self,
+        hash: u64,
+        uid: &str,
+        device: Option<&str>,
+        policy: Policy,
+    ) -> (SmallVec<[u32; 4]>, bool) {
+        let is_named_so = |session: &Session| {
+            let extra = self.extras.get(&session.key).filter(|_| session.has_extra);
+            device.is_some() && extra.and_then(|extra| extra.device.as_deref()) == device
+        };
+        let (mut going, mut staying) = (SmallVec::new(), SmallVec::<[_; 8]>::new());
+        for (slot, session) in self.slots_of(hash, uid) {
+            if policy.is_single || is_named_so(session) {
+                going.push(slot);
+            } else {
+                staying.push((session.age(), slot));
+            }
+        }
+        let surplus = (staying.len() + 1).saturating_sub(policy.sessions_max.max(1));
+        staying.sort_unstable();
+        going.extend(staying.iter().take(surplus).map(|(_, slot)| *slot));
+        (going, surplus > 0)
+    }
+
+    fn take_out(&mut self, hash: u64, slot: u32) -> Option<Session> {
+        self.slots.find_entry(hash, |&s| s == slot).ok()?.remove();
+        let session = self.sessions.remove(slot as usize)?;
+        self.online -= usize::from(session.is_online);
+        if session.has_extra {
+            self.extras.remove(&session.key);
+        }
+        Some(session)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn user(uid: &str) -> Identity {
-        Identity::new(uid, "").unwrap()
-    }
-
-    #[test]
-    fn sessions_are_found_until_they_are_unbound() {
-        let roster = Roster::default();
-        let (first, second) = (Key::new(0, 1, 0), Key::new(1, 1, 0));
-        roster.bind(user("bob"), first, 10);
-        roster.bind(user("bob"), second, 11);
-        roster.bind(user("eve"), Key::new(0, 2, 0), 11);
-        let mut found = roster.find("bob");
-        found.sort();
-        assert_eq!(found.as_slice(), [first, second]);
-        assert_eq!(roster.counts(), (2, 3));
-        roster.unbind("bob", first);
-        roster.unbind("bob", first);
-        assert_eq!(roster.find("bob").as_slice(), [second]);
-        roster.unbind("bob", second);
-        assert!(roster.find("bob").is_empty());
-        assert_eq!(roster.counts(), (1, 1));
-    }
-
-    #[test]
-    fn one_that_said_goodbye_is_not_found_but_keeps_its_name() {
-        let roster = Roster::default();
-        let key = Key::new(0, 1, 0);
-        roster.bind(user("bob"), key, 10);
-        roster.set_online("bob", key, false);
-        assert!(roster.find("bob").is_empty());
-        assert_eq!(roster.counts(), (0, 0));
-        assert_eq!(roster.bind(user("bob"), Key::new(0, 2, 0), 10).ordinal, 1);
-        assert_eq!(roster.counts(), (1, 1));
-        roster.set_online("bob", key, true);
-        roster.set_online("bob", key, true);
-        assert_eq!(roster.counts(), (1, 2));
-        roster.unbind("bob", Key::new(0, 2, 0));
-        roster.set_online("bob", key, false);
-        roster.unbind("bob", key);
-        assert_eq!(roster.counts(), (0, 0));
-    }
-
-    #[test]
-    fn sessions_of_one_second_get_different_ordinals() {
-        let roster = Roster::default();
-        let ordinals: Vec<u16> = (0..3)
-            .map(|i| roster.bind(user("bob"), Key::new(0, i, 0), 10).ordinal)
-            .collect();
-        assert_eq!(ordinals, [0, 1, 2]);
-        roster.unbind("bob", Key::new(0, 1, 0));
-        assert_eq!(roster.bind(user("bob"), Key::new(0, 9, 0), 10).ordinal, 1);
-        assert_eq!(roster.bind(user("bob"), Key::new(0, 10, 0), 11).ordinal, 0);
-    }
-
-    #[test]
-    fn many_users_survive_the_growth_of_the_tables() {
-        let roster = Roster::default();
-        for i in 0..20_000 {
-            roster.bind(user(&format!("user-{i}")), Key::new(0, i, 0), 1);
-        }
-        for i in 0..20_000 {
-            assert_eq!(
-                roster.find(&format!("user-{i}")).as_slice(),
-                [Key::new(0, i, 0)]
-            );
-        }
-        for i in 0..20_000 {
-            roster.unbind(&format!("user-{i}"), Key::new(0, i, 0));
-        }
-        assert_eq!(roster.counts(), (0, 0));
-    }
-}
+mod tests;

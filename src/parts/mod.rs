@@ -1,9 +1,11 @@
 //! Data structures that know no network.
 
+pub mod gate;
 pub mod key;
 pub mod outbox;
 pub mod pages;
 pub mod ring;
+pub mod room;
 pub mod slots;
 pub mod time;
 pub mod wheel;

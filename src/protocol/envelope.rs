@@ -5,6 +5,8 @@
 
 use serde::Serialize;
 
+use super::order::{ChatText, FileType};
+
 /// 128 random bits, written as 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct MessageId(pub [u8; 16]);
@@ -37,6 +39,40 @@ pub enum Trigger {
     WebSocket = 2,
 }
 
+/// What an envelope carries.
+#[derive(Clone, Copy, Debug)]
+pub enum Body<'a> {
+    /// JSON text, passed through as it came.
+    Raw(&'a str),
+    /// Type 2. `toUser` is the receiving session's, so it is part of the head.
+    Chat { from: Party<'a>, text: ChatText<'a> },
+    /// Type 10.
+    GroupChat {
+        from: Party<'a>,
+        group: &'a str,
+        text: ChatText<'a>,
+    },
+}
+
+/// A user in a chat.
+#[derive(Clone, Copy, Debug)]
+pub struct Party<'a> {
+    pub uid: &'a str,
+    pub name: &'a str,
+    pub is_online: bool,
+}
+
+/// What stands before the part that all receivers share.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Head {
+    /// Nothing: the frame is bare.
+    Bare,
+    /// `sessionId` and `to`.
+    Envelope,
+    /// These, and the beginning of a chat message up to `toUser`.
+    Chat,
+}
+
 /// A message as all its receivers see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Envelope<'a> {
@@ -45,26 +81,51 @@ pub struct Envelope<'a> {
     /// A user id or `system`: it goes between quotes as it is.
     pub from: &'a str,
     pub message_id: MessageId,
-    /// JSON text, passed through as it came.
-    pub msg: &'a str,
+    pub body: Body<'a>,
     pub msg_type: i32,
     pub request_id: Option<&'a str>,
     pub trigger: Trigger,
 }
 
 impl Envelope<'_> {
+    /// The head that the tail goes behind.
+    pub fn head(&self) -> Head {
+        match self.body {
+            Body::Chat { .. } => Head::Chat,
+            Body::Raw(_) | Body::GroupChat { .. } => Head::Envelope,
+        }
+    }
+
     /// Appends the shared part: everything behind the head, up to and with the closing brace.
     pub fn write_tail(&self, out: &mut Vec<u8>) {
         let mut out = Text(out);
-        out.raw("\"activeTime\":");
+        match self.body {
+            Body::Raw(msg) => {
+                out.raw("\"msg\":");
+                out.raw(msg);
+            }
+            Body::Chat { from, text } => {
+                out.raw(",\"fromUser\":");
+                out.party(from);
+                out.chat(text);
+                out.raw("}}");
+            }
+            Body::GroupChat { from, group, text } => {
+                out.raw("\"msg\":{\"type\":10,\"status\":200,\"params\":{\"fromUser\":");
+                out.party(from);
+                out.chat(text);
+                out.raw(",\"groupId\":\"");
+                out.raw(group);
+                out.raw("\"}}");
+            }
+        }
+        out.raw(",\"activeTime\":");
         out.number(self.active_ms);
         out.raw(",\"from\":\"");
         out.raw(self.from);
         out.raw("\",\"messageId\":\"");
         out.0.extend_from_slice(&self.message_id.to_hex());
-        out.raw("\",\"msg\":");
-        out.raw(self.msg);
-        out.raw(",\"msgType\":");
+        out.raw("\",\"msgType\":");
         out.number(self.msg_type);
         if let Some(id) = self.request_id {
             out.raw(",\"requestId\":");
@@ -92,6 +153,31 @@ impl Text<'_> {
 
     pub fn number(&mut self, number: impl itoa::Integer) {
         self.raw(itoa::Buffer::new().format(number));
+    }
+
+    /// A user in a chat, as an object.
+    pub fn party(&mut self, party: Party<'_>) {
+        self.raw("{\"openid\":\"");
+        self.raw(party.uid);
+        self.raw("\",\"loginStatus\":\"");
+        self.number(u8::from(party.is_online));
+        self.raw("\",\"userName\":");
+        self.json(party.name);
+        self.raw("}");
+    }
+
+    fn chat(&mut self, text: ChatText<'_>) {
+        self.raw(",\"message\":");
+        self.raw(text.message);
+        self.raw(",\"fileType\":");
+        match text.file_type {
+            FileType::Text(text) => self.json(text),
+            FileType::Number(number) => {
+                self.raw("\"");
+                self.number(number);
+                self.raw("\"");
+            }
+        }
     }
 
     /// `value` as compact JSON.

@@ -1,15 +1,20 @@
 //! A client's text message → what it asks. Three families of frames, one set of requests.
 //!
 //! Owns: the parser's buffers, reused for every message: nothing is allocated once they have
-//! grown. Strings are borrowed from the message, which simd-json unescapes in place; `msg` goes
-//! through untouched, so it is cut out of a copy that was made before.
+//! grown. Strings are borrowed from the message, which simd-json unescapes in place; values that
+//! go through untouched are cut out of a copy that was made before.
 
-use simd_json::{Buffers, Tape};
-use smallvec::SmallVec;
+mod command;
+mod direct;
+mod route;
+#[cfg(test)]
+mod tests;
+
+use simd_json::{Buffers, ErrorType, Tape};
 
 use super::assembler::PADDING;
-use super::identity;
 use super::json::{Object, Value, value_after};
+use super::order::{Order, Targets};
 
 /// The parser's memory; one for each thread.
 pub struct Scratch {
@@ -40,15 +45,44 @@ pub enum Family {
     Direct,
 }
 
-/// One message of a client.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Inbound<'a> {
+/// What an answer must know of the message that it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About<'a> {
     pub family: Family,
     /// The route's path; empty in the other families.
     pub path: &'a str,
     pub request_id: Option<&'a str>,
     pub msgid: Option<&'a str>,
+}
+
+/// One message of a client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inbound<'a> {
+    pub about: About<'a>,
     pub ask: Ask<'a>,
+}
+
+impl Inbound<'_> {
+    /// What it is, in a few words for people.
+    pub fn name(&self, bytes: usize) -> String {
+        let ask = match &self.ask {
+            Ask::Connect(_) => "connect",
+            Ask::Register { .. } => "register",
+            Ask::Renew { .. } => "renew the token",
+            Ask::Heartbeat => "heartbeat",
+            Ask::Acknowledge => "acknowledge",
+            Ask::Unknown => "unknown",
+            Ask::Order(order) => match order {
+                Order::Send { .. } => "direct message",
+                Order::Chat { .. } => "chat",
+                Order::GroupChat { .. } => "group chat",
+                Order::Group(_) => "group",
+                Order::Online { .. } => "online",
+                Order::Push { .. } => "push",
+            },
+        };
+        format!("{ask}, {bytes} bytes")
+    }
 }
 
 /// What a client wants, whatever family it used.
@@ -61,47 +95,46 @@ pub enum Ask<'a> {
         who: Credentials<'a>,
         is_online: bool,
     },
-    Heartbeat,
-    /// An envelope for each of `to`.
-    Send {
-        to: Targets<'a>,
-        msg: &'a str,
+    /// A newer token for this connection.
+    Renew {
+        token: Option<&'a str>,
     },
-    /// Something that needs the store.
-    Stored,
-    /// The same for a user code: it names a session, and sessions have no inbox.
-    StoredForSession,
+    Heartbeat,
+    /// Type 15: an entry of the inbox was processed.
+    Acknowledge,
+    /// Something of others.
+    Order(Order<'a>),
     /// Known by nobody here.
     Unknown,
 }
-
-/// User ids or user codes.
-pub type Targets<'a> = SmallVec<[&'a str; 4]>;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Credentials<'a> {
     pub token: Option<&'a str>,
     pub openid: Option<&'a str>,
     pub name: Option<&'a str>,
+    pub device: Option<&'a str>,
 }
 
-/// Why a message cannot be understood; `family` as far as it was known.
+/// Why a message cannot be understood; `about` as far as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed {
-    pub family: Family,
+pub struct Malformed<'a> {
+    pub about: About<'a>,
     pub why: &'static str,
+    pub is_too_deep: bool,
 }
 
-const fn malformed(family: Family, why: &'static str) -> Malformed {
-    Malformed { family, why }
-}
+const NOT_AN_OBJECT: &str = "a message is one JSON object";
+const NOT_JSON: &str = "invalid JSON";
+const TOO_DEEP: &str = "JSON is nested too deeply";
+const NO_FAMILY: &str = "neither path, nor type, nor msgType, nor to and msg";
 
 /// Reads the message in `buffer[..len]`, behind which [`PADDING`] readable bytes follow.
 pub fn parse<'a>(
     scratch: &'a mut Scratch,
     buffer: &'a mut [u8],
     len: usize,
-) -> Result<Inbound<'a>, Malformed> {
+) -> Result<Inbound<'a>, Malformed<'a>> {
     debug_assert!(buffer.len() >= len + PADDING);
     let Scratch {
         buffers,
@@ -113,194 +146,61 @@ pub fn parse<'a>(
     let start = buffer.as_ptr() as usize;
     let mut tape = std::mem::replace(kept, Tape(Vec::new())).reset();
     let parsed = simd_json::fill_tape_padded(buffer, len, buffers, &mut tape);
-    let inbound = match parsed {
-        Ok(()) => Object::root(&tape.0)
-            .ok_or(malformed(Family::Command, "a message is one JSON object"))
-            .and_then(|object| read(object, raw, start)),
-        Err(_) => Err(malformed(
-            Family::Command,
-            "invalid JSON, or nested too deeply",
-        )),
+    let message = match parsed {
+        Ok(()) => match Object::root(&tape.0) {
+            Some(object) => Fields::collect(object, Source { raw, start }).read(),
+            None => Err(nameless(NOT_AN_OBJECT)),
+        },
+        Err(error) if matches!(error.error(), ErrorType::DepthLimitExceeded) => Err(Malformed {
+            is_too_deep: true,
+            ..nameless(TOO_DEEP)
+        }),
+        Err(_) => Err(nameless(NOT_JSON)),
     };
     *kept = tape.reset();
-    inbound
+    message
 }
 
-fn read<'a>(object: Object<'_, 'a>, raw: &'a [u8], start: usize) -> Result<Inbound<'a>, Malformed> {
-    let fields = Fields::collect(object);
-    if let Some(Value::Text(path)) = fields.path {
-        return read_route(path, &fields);
+/// A message of which nothing is known. It is answered as a command.
+const fn nameless(why: &'static str) -> Malformed<'static> {
+    Malformed {
+        about: About {
+            family: Family::Command,
+            path: "",
+            request_id: None,
+            msgid: None,
+        },
+        why,
+        is_too_deep: false,
     }
-    if let Some(kind) = fields.kind {
-        let kind = kind
-            .as_int()
-            .ok_or(malformed(Family::Command, "type is not a number"))?;
-        return read_command(kind, &fields);
-    }
-    if fields.msg_type.is_some() || (fields.to.is_some() && fields.msg_key.is_some()) {
-        return read_direct(&fields, raw, start);
-    }
-    Err(malformed(
-        Family::Command,
-        "neither path, nor type, nor msgType, nor to and msg",
-    ))
 }
 
-fn read_route<'a>(path: &'a str, fields: &Fields<'_, 'a>) -> Result<Inbound<'a>, Malformed> {
-    let text = |value, why| text_or(value, malformed(Family::Route, why));
-    let mut who = Credentials {
-        token: text(fields.token, "token is not a string")?,
-        ..Credentials::default()
-    };
-    if let Some(Value::Object(body)) = fields.body {
-        for (key, value) in body {
-            match key {
-                "openid" => who.openid = text(Some(value), "openid is not a string")?,
-                "userName" => who.name = text(Some(value), "userName is not a string")?,
-                _ => {}
-            }
-        }
-    }
-    let ask = match path {
-        "connet" | "connect" => Ask::Connect(who),
-        "ping" => Ask::Heartbeat,
-        _ => Ask::Unknown,
-    };
-    let request_id = text(fields.request_id, "requestId is not a string")?;
-    Ok(Inbound {
-        family: Family::Route,
-        path,
-        request_id,
-        msgid: None,
-        ask,
-    })
-}
-
-fn read_command<'a>(kind: i64, fields: &Fields<'_, 'a>) -> Result<Inbound<'a>, Malformed> {
-    let text = |value, why| text_or(value, malformed(Family::Command, why));
-    let mut who = Credentials::default();
-    let mut msgid = text(fields.msgid, "msgid is not a string")?;
-    let mut is_online = true;
-    if let Some(Value::Object(params)) = fields.params {
-        for (key, value) in params {
-            match key {
-                "openid" => who.openid = text(Some(value), "openid is not a string")?,
-                "userName" => who.name = text(Some(value), "userName is not a string")?,
-                "token" => who.token = text(Some(value), "token is not a string")?,
-                "msgid" => msgid = text(Some(value), "msgid is not a string")?,
-                "loginStatus" => {
-                    is_online = match (value, value.as_int()) {
-                        (Value::Null, _) | (_, Some(1)) => true,
-                        (_, Some(0)) => false,
-                        _ => {
-                            return Err(malformed(
-                                Family::Command,
-                                "loginStatus is neither 1 nor 0",
-                            ));
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-    who.token = who.token.or(text(fields.token, "token is not a string")?);
-    let ask = match kind {
-        1 | 9 => Ask::Stored,
-        3 | 14 | 15 => Ask::Unknown,
-        7 => Ask::Register { who, is_online },
-        11 => Ask::Heartbeat,
-        _ => return Err(malformed(Family::Command, "unknown type")),
-    };
-    let request_id = text(fields.request_id, "requestId is not a string")?;
-    Ok(Inbound {
-        family: Family::Command,
-        path: "",
-        request_id,
-        msgid,
-        ask,
-    })
-}
-
-fn read_direct<'a>(
-    fields: &Fields<'_, 'a>,
+/// The text of the message before it was unescaped, and where the other one began.
+#[derive(Clone, Copy)]
+struct Source<'a> {
     raw: &'a [u8],
     start: usize,
-) -> Result<Inbound<'a>, Malformed> {
-    let fault = |why| malformed(Family::Direct, why);
-    let kind = match fields.msg_type {
-        None | Some(Value::Text("")) => 1,
-        Some(value) => value.as_int().ok_or(fault("msgType is not a number"))?,
-    };
-    let msgid = text_or(fields.msgid, fault("msgid is not a string"))?;
-    let request_id = text_or(fields.request_id, fault("requestId is not a string"))?;
-    let ask = match kind {
-        3 => Ask::Heartbeat,
-        2 => Ask::Unknown,
-        1 => {
-            let to = targets(fields.to).ok_or(fault("to is not a user id or a list of them"))?;
-            let key = fields.msg_key.ok_or(fault("msg is missing"))?;
-            let msg = value_after(raw, key.as_ptr() as usize - start);
-            let msg = msg.ok_or(fault("msg is missing"))?;
-            match msgid {
-                Some(_) if to.iter().all(|id| identity::is_id(id)) => Ask::Stored,
-                Some(_) => Ask::StoredForSession,
-                None => Ask::Send { to, msg },
-            }
-        }
-        _ => return Err(fault("unknown msgType")),
-    };
-    Ok(Inbound {
-        family: Family::Direct,
-        path: "",
-        request_id,
-        msgid,
-        ask,
-    })
 }
 
-/// A string, a comma list, or an array of strings; none where it is anything else, or empty.
-fn targets<'a>(to: Option<Value<'_, 'a>>) -> Option<Targets<'a>> {
-    let split = |text: &'a str| text.split(',').map(str::trim).filter(|id| !id.is_empty());
-    let ids: Targets<'a> = match to? {
-        Value::Text(one) if memchr::memchr(b',', one.as_bytes()).is_none() => Some(one.trim())
-            .filter(|id| !id.is_empty())
-            .into_iter()
-            .collect(),
-        Value::Text(list) => split(list).collect(),
-        Value::Array(items) => items
-            .map(|item| match item {
-                Value::Text(text) if !text.is_empty() => Some(text),
-                _ => None,
-            })
-            .collect::<Option<_>>()?,
-        _ => return None,
-    };
-    if ids.is_empty() { None } else { Some(ids) }
-}
-
-fn text_or<'a>(
-    value: Option<Value<'_, 'a>>,
-    fault: Malformed,
-) -> Result<Option<&'a str>, Malformed> {
-    match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Text(text)) => Ok(Some(text)),
-        Some(_) => Err(fault),
+impl<'a> Source<'a> {
+    /// The text of the value that stands behind `key`, a key of this message.
+    fn after(self, key: &str) -> Option<&'a str> {
+        value_after(self.raw, key.as_ptr() as usize - self.start)
     }
 }
 
 /// The top-level fields that mean something in any family; of repeated ones the last. One that
 /// is null is not there, but for `msg`, which may be any value.
-#[derive(Default)]
 struct Fields<'t, 'a> {
+    source: Source<'a>,
     path: Option<Value<'t, 'a>>,
     kind: Option<Value<'t, 'a>>,
     params: Option<Value<'t, 'a>>,
     msg_type: Option<Value<'t, 'a>>,
     to: Option<Value<'t, 'a>>,
-    /// The key itself: it tells where the value lies in the message.
+    /// The keys themselves: they tell where the values lie in the message.
     msg_key: Option<&'a str>,
+    body_key: Option<&'a str>,
     msgid: Option<Value<'t, 'a>>,
     request_id: Option<Value<'t, 'a>>,
     token: Option<Value<'t, 'a>>,
@@ -308,8 +208,21 @@ struct Fields<'t, 'a> {
 }
 
 impl<'t, 'a> Fields<'t, 'a> {
-    fn collect(object: Object<'t, 'a>) -> Fields<'t, 'a> {
-        let mut fields = Fields::default();
+    fn collect(object: Object<'t, 'a>, source: Source<'a>) -> Fields<'t, 'a> {
+        let mut fields = Fields {
+            source,
+            path: None,
+            kind: None,
+            params: None,
+            msg_type: None,
+            to: None,
+            msg_key: None,
+            body_key: None,
+            msgid: None,
+            request_id: None,
+            token: None,
+            body: None,
+        };
         for (key, value) in object {
             let value = (!matches!(value, Value::Null)).then_some(value);
             match key {
@@ -322,183 +235,89 @@ impl<'t, 'a> Fields<'t, 'a> {
                 "msgid" => fields.msgid = value,
                 "requestId" => fields.request_id = value,
                 "token" => fields.token = value,
-                "body" => fields.body = value,
+                "body" => (fields.body, fields.body_key) = (value, Some(key)),
                 _ => {}
             }
         }
         fields
     }
+
+    fn read(&self) -> Result<Inbound<'a>, Malformed<'a>> {
+        let (family, path) = if let Some(Value::Text(path)) = self.path {
+            (Family::Route, path)
+        } else if self.kind.is_some() {
+            (Family::Command, "")
+        } else if self.msg_type.is_some() || (self.to.is_some() && self.msg_key.is_some()) {
+            (Family::Direct, "")
+        } else {
+            return Err(nameless(NO_FAMILY));
+        };
+        let mut about = About {
+            family,
+            path,
+            request_id: None,
+            msgid: None,
+        };
+        let ask = self.ids(&mut about).and_then(|()| match family {
+            Family::Route => route::read(self, path),
+            Family::Command => command::read(self, &mut about),
+            Family::Direct => direct::read(self),
+        });
+        match ask {
+            Ok(ask) => Ok(Inbound { about, ask }),
+            Err(why) => Err(Malformed {
+                about,
+                why,
+                is_too_deep: false,
+            }),
+        }
+    }
+
+    fn ids(&self, about: &mut About<'a>) -> Result<(), &'static str> {
+        about.request_id = text_or(self.request_id, "requestId is not a string")?;
+        about.msgid = text_or(self.msgid, "msgid is not a string")?;
+        Ok(())
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with<R>(text: &str, check: impl FnOnce(Result<Inbound<'_>, Malformed>) -> R) -> R {
-        let mut scratch = Scratch::new(32);
-        let mut buffer = text.as_bytes().to_vec();
-        buffer.resize(text.len() + PADDING, b'"');
-        check(parse(&mut scratch, &mut buffer, text.len()))
+/// A string, if it is there; `fault` where it is anything else.
+fn text_or<'a>(
+    value: Option<Value<'_, 'a>>,
+    fault: &'static str,
+) -> Result<Option<&'a str>, &'static str> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Text(text)) => Ok(Some(text)),
+        Some(_) => Err(fault),
     }
+}
 
-    fn sends(text: &str, ids: &[&str], raw_msg: &str) {
-        with(text, |inbound| match inbound.unwrap().ask {
-            Ask::Send { to, msg } => assert_eq!((&to[..], msg), (ids, raw_msg), "{text}"),
-            other => panic!("{text}: {other:?}"),
-        });
-    }
+/// A string, a comma list, or an array of strings; none where it is anything else.
+fn list<'a>(value: Value<'_, 'a>) -> Option<Targets<'a>> {
+    let split = |text: &'a str| text.split(',').map(str::trim).filter(|id| !id.is_empty());
+    Some(match value {
+        Value::Text(one) if memchr::memchr(b',', one.as_bytes()).is_none() => Some(one.trim())
+            .filter(|id| !id.is_empty())
+            .into_iter()
+            .collect(),
+        Value::Text(list) => split(list).collect(),
+        Value::Array(items) => items
+            .map(|item| match item {
+                Value::Text(text) if !text.is_empty() => Some(text),
+                _ => None,
+            })
+            .collect::<Option<_>>()?,
+        _ => return None,
+    })
+}
 
-    fn fault(text: &str) -> Malformed {
-        with(text, |inbound| {
-            inbound.map(|i| format!("{i:?}")).expect_err(text)
-        })
-    }
-
-    #[test]
-    fn a_direct_frame_passes_its_msg_through_untouched() {
-        sends(
-            r#"{"from":"a","to":"bob","msg":"hi","msgType":1}"#,
-            &["bob"],
-            r#""hi""#,
-        );
-        sends(
-            r#"{"msg" : {"a":[1,{"b":"}\""}],"c":1.50} ,"to":"b,c , d"}"#,
-            &["b", "c", "d"],
-            r#"{"a":[1,{"b":"}\""}],"c":1.50}"#,
-        );
-        sends(
-            r#"{"to":["b","c"],"msgType":"1","msg":"\u0061\"\\"}"#,
-            &["b", "c"],
-            r#""\u0061\"\\""#,
-        );
-        sends(
-            r#"{"to":"b","msgType":"","msg":123456789012345678901.5e1}"#,
-            &["b"],
-            "123456789012345678901.5e1",
-        );
-        sends(r#"{"\u0074o":"\u0062","m\u0073g":null}"#, &["b"], "null");
-        sends(
-            r#"{"msg":1,"to":"b","x":{"msg":3},"msg":[2]}"#,
-            &["b"],
-            "[2]",
-        );
-        sends(
-            r#"{"x":"é\n\"msg\":9","to":"b","msg":true}"#,
-            &["b"],
-            "true",
-        );
-    }
-
-    #[test]
-    fn the_families_are_told_apart_by_their_keys() {
-        let family = |text: &str| with(text, |inbound| inbound.unwrap().family);
-        assert_eq!(
-            family(r#"{"path":"ping","type":7,"msgType":3}"#),
-            Family::Route
-        );
-        assert_eq!(family(r#"{"type":"11","msgType":3}"#), Family::Command);
-        assert_eq!(family(r#"{"path":5,"type":11}"#), Family::Command);
-        assert_eq!(family(r#"{"msgType":3}"#), Family::Direct);
-        for text in [
-            "{}",
-            "[1]",
-            "7",
-            "\"x\"",
-            "null",
-            "",
-            " ",
-            "{",
-            r#"{"to":"b"}"#,
-            r#"{"type":99}"#,
-            r#"{"type":"x"}"#,
-            r#"{"type":1.5}"#,
-            r#"{"type":11}x"#,
-        ] {
-            fault(text);
-        }
-    }
-
-    #[test]
-    fn registering_and_connecting_carry_their_credentials() {
-        with(
-            r#"{"type":7,"params":{"openid":"u","userName":"rose","loginStatus":"0","token":"T"}}"#,
-            |inbound| {
-                let who = Credentials {
-                    token: Some("T"),
-                    openid: Some("u"),
-                    name: Some("rose"),
-                };
-                assert_eq!(
-                    inbound.unwrap().ask,
-                    Ask::Register {
-                        who,
-                        is_online: false
-                    }
-                );
-            },
-        );
-        with(
-            r#"{"token":"T","path":"connet","body":{"openid":"u"},"requestId":"r1"}"#,
-            |inbound| {
-                let inbound = inbound.unwrap();
-                assert_eq!((inbound.path, inbound.request_id), ("connet", Some("r1")));
-                let who = Credentials {
-                    token: Some("T"),
-                    openid: Some("u"),
-                    name: None,
-                };
-                assert_eq!(inbound.ask, Ask::Connect(who));
-            },
-        );
-        fault(r#"{"type":7,"params":{"loginStatus":2}}"#);
-        fault(r#"{"type":7,"params":{"openid":7}}"#);
-    }
-
-    #[test]
-    fn what_needs_a_store_is_known_as_such() {
-        for text in [
-            r#"{"type":1,"params":{"msgid":"m"}}"#,
-            r#"{"type":9}"#,
-            r#"{"to":"b","msg":1,"msgid":"m"}"#,
-        ] {
-            with(text, |inbound| {
-                assert_eq!(inbound.unwrap().ask, Ask::Stored)
-            });
-        }
-        with(r#"{"type":1,"params":{"msgid":"m"}}"#, |i| {
-            assert_eq!(i.unwrap().msgid, Some("m"))
-        });
-    }
-
-    #[test]
-    fn nesting_is_bounded() {
-        let nested = |depth: usize| {
-            format!(
-                r#"{{"type":11,"x":{}{}}}"#,
-                "[".repeat(depth - 1),
-                "]".repeat(depth - 1)
-            )
-        };
-        with(&nested(32), |inbound| assert!(inbound.is_ok()));
-        fault(&nested(33));
-        fault(&"[".repeat(60_000));
-    }
-
-    #[test]
-    fn the_scratch_serves_one_message_after_another() {
-        let mut scratch = Scratch::new(32);
-        for text in [
-            r#"{"type":11}"#,
-            "{oops",
-            r#"{"to":"b","msg":"x"}"#,
-            r#"{"msgType":3}"#,
-        ] {
-            let mut buffer = text.as_bytes().to_vec();
-            buffer.resize(text.len() + PADDING, 0);
-            assert_eq!(
-                parse(&mut scratch, &mut buffer, text.len()).is_ok(),
-                text != "{oops"
-            );
-        }
+/// The same where nothing means nobody.
+fn list_or<'a>(
+    value: Option<Value<'_, 'a>>,
+    fault: &'static str,
+) -> Result<Targets<'a>, &'static str> {
+    match value {
+        None | Some(Value::Null) => Ok(Targets::new()),
+        Some(value) => list(value).ok_or(fault),
     }
 }

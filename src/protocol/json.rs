@@ -8,6 +8,7 @@ use simd_json::{Node, StaticNode};
 pub enum Value<'t, 'a> {
     Text(&'a str),
     Int(i64),
+    Bool(bool),
     Object(Object<'t, 'a>),
     Array(Array<'t, 'a>),
     Null,
@@ -42,6 +43,7 @@ fn split_value<'t, 'a>(nodes: &'t [Node<'a>]) -> Option<(Value<'t, 'a>, &'t [Nod
         Node::Static(StaticNode::U64(n)) => {
             (i64::try_from(*n).map_or(Value::Other, Value::Int), rest)
         }
+        Node::Static(StaticNode::Bool(is_true)) => (Value::Bool(*is_true), rest),
         Node::Static(StaticNode::Null) => (Value::Null, rest),
         Node::Static(_) => (Value::Other, rest),
     })

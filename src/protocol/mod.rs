@@ -3,6 +3,7 @@
 pub mod assembler;
 pub mod b64;
 pub mod close;
+pub mod compact;
 pub mod envelope;
 pub mod frame;
 pub mod identity;
@@ -10,6 +11,8 @@ pub mod inbound;
 pub mod json;
 pub mod limits;
 pub mod mask;
+pub mod metadata;
+pub mod order;
 pub mod outbound;
 pub mod upgrade;
 pub mod utf8;

@@ -5,13 +5,15 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
-use super::envelope::{MessageId, Text};
+use super::envelope::{Head, MessageId, Party, Text};
 use super::frame::{self, Opcode};
 use super::identity::Identity;
-use super::inbound::{Family, Inbound};
+use super::inbound::{About, Family};
+use super::order::{Fault, OK_TEXT, Reply};
 
-/// The text of every success, as the systems that we serve have it.
-pub const OK_TEXT: &str = "操作成功";
+pub use chat::{Receipt, ack_unknown, group_result, group_text, receipt};
+
+mod chat;
 
 /// A session's name: `ip:apiPort_uid_yyyyMMddHHmmss`, and `_n` where that exists already.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +53,14 @@ impl SessionId<'_> {
     }
 }
 
+impl std::fmt::Display for SessionId<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut out = Vec::new();
+        self.write(&mut out);
+        f.write_str(std::str::from_utf8(&out).unwrap_or_default())
+    }
+}
+
 fn civil(secs: i64) -> jiff::civil::DateTime {
     Offset::UTC.to_datetime(Timestamp::from_second(secs).unwrap_or_default())
 }
@@ -80,12 +90,38 @@ fn text(out: &mut Vec<u8>, write: impl FnOnce(&mut Text<'_>)) {
     frame::append(Opcode::Text, out, |out| write(&mut Text(out)));
 }
 
-/// Appends an envelope for one session: its head before the `tail` that all receivers share.
-pub fn delivery(session: SessionId<'_>, tail: &[u8], out: &mut Vec<u8>) {
+/// Appends a message for one session: the head that is its own before the `tail` that all
+/// receivers share.
+pub fn delivery(
+    session: SessionId<'_>,
+    identity: &Identity,
+    kind: Head,
+    tail: &[u8],
+    out: &mut Vec<u8>,
+) {
     text(out, |out| {
-        head(session, out);
+        match kind {
+            Head::Bare => {}
+            Head::Envelope => head(session, out),
+            Head::Chat => {
+                head(session, out);
+                out.raw("\"msg\":{\"type\":2,\"status\":200,\"params\":{\"toUser\":");
+                out.party(Party {
+                    uid: identity.uid(),
+                    name: identity.name(),
+                    is_online: true,
+                });
+            }
+        }
         out.0.extend_from_slice(tail);
     });
+}
+
+/// The message id that stands in an envelope's tail.
+pub fn message_id_in(tail: &[u8]) -> Option<&str> {
+    const KEY: &[u8] = b"\"messageId\":\"";
+    let at = memchr::memmem::rfind(tail, KEY)? + KEY.len();
+    std::str::from_utf8(tail.get(at..at + 32)?).ok()
 }
 
 /// The part of an envelope that is the receiving session's own.
@@ -138,7 +174,7 @@ pub fn registered(session: SessionId<'_>, identity: &Identity, is_online: bool, 
 }
 
 /// The answer to a heartbeat, in the family that it came in.
-pub fn heartbeat(to: &Inbound<'_>, now_ms: u64, out: &mut Vec<u8>) {
+pub fn heartbeat(to: &About<'_>, now_ms: u64, out: &mut Vec<u8>) {
     match to.family {
         Family::Command => text(out, |out| {
             out.raw("{\"type\":12,\"status\":200,\"params\":{\"date\":\"");
@@ -161,11 +197,19 @@ pub fn heartbeat(to: &Inbound<'_>, now_ms: u64, out: &mut Vec<u8>) {
 }
 
 /// A route's success; `content` is JSON.
-pub fn route_ok(to: &Inbound<'_>, content: &str, out: &mut Vec<u8>) {
+pub fn route_ok(to: &About<'_>, content: &str, out: &mut Vec<u8>) {
     text(out, |out| route(to, 200, content, OK_TEXT, out));
 }
 
-fn route(to: &Inbound<'_>, status: u16, content: &str, msg: &str, out: &mut Text<'_>) {
+/// A route's answer, in the shape of the HTTP API's.
+pub fn route_reply(to: &About<'_>, reply: &Reply, out: &mut Vec<u8>) {
+    let content = reply.content.to_string();
+    text(out, |out| {
+        route(to, reply.status, &content, &reply.msg, out)
+    });
+}
+
+fn route(to: &About<'_>, status: i32, content: &str, msg: &str, out: &mut Text<'_>) {
     out.raw("{\"path\":");
     out.json(to.path);
     if let Some(id) = to.request_id {
@@ -181,25 +225,16 @@ fn route(to: &Inbound<'_>, status: u16, content: &str, msg: &str, out: &mut Text
     out.raw("}");
 }
 
-/// An error that does not end the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault<'a> {
-    /// One of 400, 401, 403, 404, 409, 413, 429, 503.
-    pub code: u16,
-    pub message: &'a str,
-    pub reason: Option<&'static str>,
-}
-
 /// Appends an error in the family of what it answers. In the direct family the frame carries
 /// both forms: `msgType` -1 with its text, and the fields of type 500.
-pub fn error(to: &Inbound<'_>, fault: Fault<'_>, out: &mut Vec<u8>) {
+pub fn error(to: &About<'_>, fault: &Fault, out: &mut Vec<u8>) {
     let params = |out: &mut Text<'_>| {
         let _ = write!(
             out,
             "\"type\":500,\"status\":500,\"params\":{{\"code\":{},\"message\":",
             fault.code
         );
-        out.json(fault.message);
+        out.json(&fault.message);
         if let Some(id) = to.msgid.or(to.request_id) {
             out.raw(",\"ref\":");
             out.json(id);
@@ -217,7 +252,7 @@ pub fn error(to: &Inbound<'_>, fault: Fault<'_>, out: &mut Vec<u8>) {
         }),
         Family::Direct => text(out, |out| {
             out.raw("{\"msgType\":-1,\"resultMsg\":");
-            out.json(fault.message);
+            out.json(&fault.message);
             out.raw(",");
             params(out);
         }),
@@ -227,9 +262,9 @@ pub fn error(to: &Inbound<'_>, fault: Fault<'_>, out: &mut Vec<u8>) {
                 .map(|reason| format!("{{\"reason\":\"{reason}\"}}"));
             route(
                 to,
-                fault.code,
+                fault.code.into(),
                 content.as_deref().unwrap_or("null"),
-                fault.message,
+                &fault.message,
                 out,
             );
         }),
@@ -252,8 +287,7 @@ pub fn come_back(retry_ms: u32, to: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::envelope::{Envelope, Trigger};
-    use crate::protocol::inbound::Ask;
+    use crate::protocol::envelope::{Body, Envelope, Trigger};
 
     const SESSION: SessionId<'_> = SessionId {
         node: "10.0.0.1:8084",
@@ -262,13 +296,12 @@ mod tests {
         ordinal: 0,
     };
 
-    fn inbound(family: Family) -> Inbound<'static> {
-        Inbound {
+    fn about(family: Family) -> About<'static> {
+        About {
             family,
             path: "p/q",
             request_id: Some("r"),
             msgid: None,
-            ask: Ask::Unknown,
         }
     }
 
@@ -307,14 +340,15 @@ mod tests {
             active_ms: 7,
             from: "alice",
             message_id: MessageId([0xab; 16]),
-            msg: "{\"k\":[1]}",
+            body: Body::Raw("{\"k\":[1]}"),
             msg_type: 1,
             request_id: Some("a\"b"),
             trigger: Trigger::Http,
         }
         .write_tail(&mut tail);
         let mut out = Vec::new();
-        delivery(SESSION, &tail, &mut out);
+        let bob = Identity::new("bob", "").unwrap();
+        delivery(SESSION, &bob, Head::Envelope, &tail, &mut out);
         let expected = serde_json::json!({
             "activeTime": 7, "from": "alice", "messageId": "ab".repeat(16), "msg": {"k": [1]},
             "msgType": 1, "requestId": "a\"b", "trigger": 1, "to": ["bob"],
@@ -325,14 +359,10 @@ mod tests {
 
     #[test]
     fn every_family_has_its_own_error() {
-        let fault = Fault {
-            code: 503,
-            message: "no",
-            reason: Some("store_down"),
-        };
+        let fault = Fault::new(503, "no").because("store_down");
         let of = |family| {
             let mut out = Vec::new();
-            error(&inbound(family), fault, &mut out);
+            error(&about(family), &fault, &mut out);
             json(&out)
         };
         let params =

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use tungstenite::handshake::derive_accept_key;
 
 use super::envelope::Text;
-use super::limits::Limits;
+use super::limits::{Limit, Limits};
 
 /// The subprotocol that we speak; `bearer.<token>` may stand beside it.
 pub const SUBPROTOCOL: &str = "throng";
@@ -23,10 +23,24 @@ pub const HEADERS_MAX: usize = 256;
 pub struct Refusal {
     pub status: u16,
     pub why: &'static str,
+    /// The limit that the request is past, where it is one.
+    pub limit: Option<Limit>,
 }
 
 const fn refuse(status: u16, why: &'static str) -> Refusal {
-    Refusal { status, why }
+    Refusal {
+        status,
+        why,
+        limit: None,
+    }
+}
+
+const fn past(limit: Limit, status: u16, why: &'static str) -> Refusal {
+    Refusal {
+        status,
+        why,
+        limit: Some(limit),
+    }
 }
 
 /// What was asked for, if it is HTTP at all.
@@ -101,12 +115,12 @@ pub fn head_end(bytes: &[u8], from: usize, limits: &Limits) -> Result<Option<usi
     let line_end = memchr::memchr(b'\n', &head[..head.len().min(line_max + 2)]);
     let line = &head[..line_end.unwrap_or(head.len())];
     if line.len() - usize::from(line.ends_with(b"\r")) > line_max {
-        return Err(refuse(414, "request line too long"));
+        return Err(past(Limit::RequestLine, 414, "request line too long"));
     }
     // Neither does the empty line behind the fields.
     let fields = head.len() - line_end.map_or(head.len(), |at| at + 1);
     if fields > limits.header_bytes_max + 2 {
-        return Err(refuse(431, "header fields too large"));
+        return Err(past(Limit::HeaderBytes, 431, "header fields too large"));
     }
     Ok(end)
 }
@@ -120,7 +134,7 @@ impl<'a> Request<'a> {
         match parsed.parse_with_uninit_headers(head, room) {
             Ok(httparse::Status::Complete(_)) => {}
             Err(httparse::Error::TooManyHeaders) => {
-                return Err(refuse(431, "too many header fields"));
+                return Err(past(Limit::Headers, 431, "too many header fields"));
             }
             Err(httparse::Error::Version) => {
                 return Err(refuse(505, "HTTP/1.1 is needed"));
@@ -254,14 +268,26 @@ impl<'a> Request<'a> {
 
     /// A query parameter, decoded; the first one counts.
     pub fn parameter(&self, name: &str) -> Option<Cow<'a, str>> {
-        self.query.split('&').find_map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let is_plain = memchr::memchr(b'%', value.as_bytes()).is_none();
-            (key == name).then(|| match is_plain {
-                true => Cow::Borrowed(value),
-                false => percent_decode_str(value).decode_utf8_lossy(),
-            })
-        })
+        self.raw_parameters()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| decoded(value))
+    }
+
+    pub fn has_parameters(&self) -> bool {
+        !self.query.is_empty()
+    }
+
+    /// All query parameters, names and values decoded, in their order.
+    pub fn parameters(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
+        self.raw_parameters()
+            .filter(|(key, _)| !key.is_empty())
+            .map(|(key, value)| (decoded(key), decoded(value)))
+    }
+
+    fn raw_parameters(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.query
+            .split('&')
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
     }
 
     /// Appends the 101 answer.
@@ -284,11 +310,22 @@ impl Refusal {
     pub const BAD_TOKEN: Refusal = refuse(401, "the token is refused");
     pub const BAD_OPENID: Refusal = refuse(400, "openid is not a user id");
     pub const NOT_FOUND: Refusal = refuse(404, "there is no such path");
-    pub const TIMEOUT: Refusal = refuse(408, "the request took too long");
+    pub const TIMEOUT: Refusal = past(Limit::Handshake, 408, "the request took too long");
+    pub const BAD_DEVICE: Refusal = refuse(400, "device is not 1 to 64 of [A-Za-z0-9_.-]");
+    pub const TOO_MUCH_METADATA: Refusal = past(
+        Limit::Metadata,
+        400,
+        "more query parameters than a connection may have",
+    );
+
+    /// What one address may have on a node.
+    pub const fn of_address(limit: Limit) -> Refusal {
+        past(limit, 503, "too many connections from this address")
+    }
 
     /// Appends the whole answer, after which the connection closes. `retry_secs` goes with 503.
     pub fn write(self, retry_secs: u32, out: &mut Vec<u8>) {
-        let Refusal { status, why } = self;
+        let Refusal { status, why, .. } = self;
         let mut out = Text(out);
         let _ = write!(out, "HTTP/1.1 {status} {}\r\n", reason_phrase(status));
         match status {
@@ -310,6 +347,13 @@ impl Refusal {
             "Connection: {connection}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{why}\n",
             why.len() + 1
         );
+    }
+}
+
+fn decoded(text: &str) -> Cow<'_, str> {
+    match memchr::memchr(b'%', text.as_bytes()) {
+        None => Cow::Borrowed(text),
+        Some(_) => percent_decode_str(text).decode_utf8_lossy(),
     }
 }
 

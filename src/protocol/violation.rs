@@ -1,5 +1,7 @@
 //! What a peer can do wrong, and the close code it gets. Data, not an error of ours.
 
+use super::limits::Limit;
+
 /// A peer's fault that ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
@@ -27,6 +29,12 @@ pub enum Violation {
     NotAuthenticatedInTime,
     HeartbeatTimeout,
     SlowConsumer,
+    /// Its write queue does not move.
+    Stalled,
+    /// Its write queue is among the largest of a node that has too much in them.
+    Shed,
+    /// The oldest of too many who have not said who they are.
+    TooManyStrangers,
     Rate,
 }
 
@@ -48,6 +56,7 @@ impl Violation {
             | Violation::TooSlow
             | Violation::ControlFlood
             | Violation::Unauthenticated
+            | Violation::TooManyStrangers
             | Violation::Malformed
             | Violation::SecondIdentity => 1008,
             Violation::TooBig => 1009,
@@ -55,7 +64,7 @@ impl Violation {
                 4401
             }
             Violation::HeartbeatTimeout => 4408,
-            Violation::SlowConsumer => 4413,
+            Violation::SlowConsumer | Violation::Stalled | Violation::Shed => 4413,
             Violation::Rate => 4429,
         }
     }
@@ -85,7 +94,30 @@ impl Violation {
             Violation::NotAuthenticatedInTime => "not authenticated in time",
             Violation::HeartbeatTimeout => "heartbeat timeout",
             Violation::SlowConsumer => "slow consumer",
+            Violation::Stalled => "slow consumer: nothing was read for too long",
+            Violation::Shed => "slow consumer: the node needs the room",
+            Violation::TooManyStrangers => "authenticate first: others need the place",
             Violation::Rate => "rate limit",
         }
+    }
+
+    /// The limit that it is past, where it is one.
+    pub fn limit(self) -> Option<Limit> {
+        Some(match self {
+            Violation::TooBig => Limit::Message,
+            Violation::TooManyFragments => Limit::Fragments,
+            Violation::TooSlow => Limit::MessageTime,
+            Violation::ControlFlood => Limit::ControlFrames,
+            Violation::Unauthenticated => Limit::Preauth,
+            Violation::TooManyStrangers => Limit::Strangers,
+            Violation::Malformed => Limit::Strikes,
+            Violation::NotAuthenticatedInTime => Limit::AuthTimeout,
+            Violation::HeartbeatTimeout => Limit::Idle,
+            Violation::SlowConsumer => Limit::QueueHard,
+            Violation::Stalled => Limit::QueueStalled,
+            Violation::Shed => Limit::NodeQueue,
+            Violation::Rate => Limit::Frames,
+            _ => return None,
+        })
     }
 }

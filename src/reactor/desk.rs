@@ -1,18 +1,30 @@
 //! What a session's requests come to: the reactor's side of [`Host`].
 //!
-//! Owns: the bytes and envelopes that one call into a session brought forth; the reactor takes
-//! them when the call is over and the session is no longer borrowed.
+//! Owns: the bytes that one call into a session brought forth, and what only some connections
+//! have: a device, metadata, permissions. The reactor takes the bytes when the call is over and
+//! the session is no longer borrowed.
 
-use std::ops::Range;
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::Shared;
+use super::courier::Courier;
+use crate::command::Bye;
+use crate::hub::post::{Circumstances, Sender};
+use crate::hub::roster::{Extra, Policy, Sessions};
+use crate::hub::selectors::Selectors;
 use crate::parts::key::Key;
-use crate::protocol::envelope::{Envelope, MessageId};
-use crate::protocol::identity::{self, Identity};
+use crate::protocol::envelope::MessageId;
+use crate::protocol::identity::Identity;
+use crate::protocol::limits::Limit;
+use crate::protocol::metadata::Metadata;
+use crate::protocol::order::{Done, Fault, Order};
 use crate::protocol::outbound;
-use crate::session::{Counted, Host, Sent};
-use crate::stats::ReactorStats;
+use crate::protocol::upgrade::Refusal;
+use crate::session::host::{Address, Binding, Counted, Host, Speaker};
+use crate::session::rules::{Rules, SessionPolicy};
 
 /// A surplus or drained client comes back after this long, and up to `RETRY_SPREAD_MS` later.
 const RETRY_MS: u32 = 1000;
@@ -20,45 +32,82 @@ const RETRY_SPREAD_MS: u64 = 9000;
 
 pub struct Desk {
     shared: Arc<Shared>,
-    stats: Arc<ReactorStats>,
-    ids: MessageIds,
-    /// The connection whose session is running.
-    pub key: Key,
-    /// Bytes for that connection.
+    pub courier: Courier,
+    /// Bytes for the connection whose session is running.
     pub out: Vec<u8>,
-    /// Envelopes for connections of this reactor: whose, and where the tail lies in `tails`.
-    pub local: Vec<(Key, Range<usize>)>,
-    pub tails: Vec<u8>,
     /// It entered the roster in this call.
     pub has_bound: bool,
+    /// Sessions that lost their place and could not be told yet: their mailbox was full.
+    pub byes: Vec<(Key, Bye)>,
+    /// What some connections have beside their session.
+    belongings: HashMap<Key, Belongings, RandomState>,
+    pub selectors: Selectors,
+}
+
+#[derive(Default)]
+struct Belongings {
+    extra: Option<Arc<Extra>>,
+    perms: Vec<String>,
 }
 
 impl Desk {
-    pub fn new(shared: Arc<Shared>, stats: Arc<ReactorStats>, ids: MessageIds) -> Desk {
+    pub fn new(shared: Arc<Shared>, courier: Courier) -> Desk {
         Desk {
             shared,
-            stats,
-            ids,
-            key: Key::new(0, 0, 0),
+            courier,
             out: Vec::new(),
-            local: Vec::new(),
-            tails: Vec::new(),
             has_bound: false,
+            byes: Vec::new(),
+            belongings: HashMap::default(),
+            selectors: Selectors::default(),
         }
     }
 
-    fn find(&self, target: &str) -> crate::hub::roster::Sessions {
-        if target.len() <= identity::ID_BYTES_MAX {
-            return self.shared.roster.find(target);
+    /// The connection is gone, and so is all that it had.
+    pub fn forget(&mut self, key: Key) {
+        if self.belongings.is_empty() {
+            return;
         }
-        let Some((key, uid)) = self.shared.codes.read(target) else {
-            return Default::default();
-        };
-        let mut sessions = self.shared.roster.find(&uid);
-        sessions.retain(|session| *session == key);
-        sessions
+        if let Some(extra) = self.belongings.remove(&key).and_then(|of| of.extra) {
+            self.selectors.remove(key, &extra.metadata);
+        }
+        if self.belongings.is_empty() {
+            self.belongings.shrink_to_fit();
+        }
+    }
+
+    /// Tells those who lost their place, as far as their mailboxes have room.
+    pub fn say_byes(&mut self) {
+        let switchboard = &self.shared.switchboard;
+        self.byes
+            .retain(|(key, why)| switchboard.close(*key, *why).is_err());
+    }
+
+    fn close_replaced(&mut self, replaced: Sessions) {
+        let byes = replaced.into_iter().map(|key| (key, Bye::Replaced));
+        self.byes.extend(byes);
+        self.say_byes();
+    }
+
+    /// What is known of the connection, with the device that it named after its upgrade.
+    fn extra(&mut self, device: Option<&str>) -> Option<Arc<Extra>> {
+        let key = self.courier.key;
+        let known = self.belongings.get(&key).and_then(|of| of.extra.clone());
+        if device.is_none() {
+            return known;
+        }
+        let metadata = known.map_or_else(Metadata::default, |extra| extra.metadata.clone());
+        let extra = Some(Arc::new(Extra {
+            device: device.map(Box::from),
+            metadata,
+        }));
+        self.belongings.entry(key).or_default().extra = extra.clone();
+        extra
     }
 }
+
+/// The name of an anonymous connection's device: saying it is saying nothing.
+const ANONYMOUS: &str = "default";
 
 impl Host for Desk {
     fn out(&mut self) -> &mut Vec<u8> {
@@ -66,66 +115,100 @@ impl Host for Desk {
     }
 
     fn message_id(&mut self) -> MessageId {
-        self.ids.next()
+        self.courier.ids.next()
     }
 
-    fn bind(&mut self, identity: Identity, since_secs: u32) -> (Identity, u16) {
-        let bound = self.shared.roster.bind(identity, self.key, since_secs);
-        self.stats.bound.add(1);
+    fn admit(&mut self, _address: Address<'_>, _rules: &Rules) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn arrive(&mut self, device: Option<&str>, metadata: Metadata) {
+        let device = device.filter(|device| *device != ANONYMOUS).map(Box::from);
+        let belongings = self.belongings.entry(self.courier.key).or_default();
+        belongings.extra = Some(Arc::new(Extra { device, metadata }));
+    }
+
+    fn bind(&mut self, identity: Identity, binding: Binding<'_>) -> (Identity, u16) {
+        let key = self.courier.key;
+        let extra = self.extra(binding.device.filter(|device| *device != ANONYMOUS));
+        if let Some(extra) = &extra {
+            self.selectors.insert(key, &extra.metadata);
+        }
+        self.grant(binding.perms);
+        let policy = Policy {
+            is_single: binding.rules.session_policy == SessionPolicy::Single,
+            sessions_max: binding.rules.limits.user_sessions_max,
+        };
+        let roster = &self.shared.post.roster;
+        let bound = roster.bind(identity, key, binding.since_secs, extra, policy);
+        if bound.is_one_too_many {
+            self.strike(Limit::UserSessions);
+        }
+        if !bound.replaced.is_empty() {
+            self.close_replaced(bound.replaced);
+        }
+        self.courier.stats.bound.add(1);
         self.has_bound = true;
         (bound.identity, bound.ordinal)
     }
 
+    fn grant(&mut self, perms: Vec<String>) {
+        let key = self.courier.key;
+        if !perms.is_empty() {
+            self.belongings.entry(key).or_default().perms = perms;
+        } else if let Some(belongings) = self.belongings.get_mut(&key) {
+            belongings.perms = perms;
+        }
+    }
+
+    fn is_granted(&self, perm: &str) -> bool {
+        let belongings = self.belongings.get(&self.courier.key);
+        belongings.is_some_and(|of| of.perms.iter().any(|granted| granted == perm))
+    }
+
     fn rename(&mut self, identity: &Identity) {
-        self.shared.roster.rename(identity, self.key);
+        self.shared.post.roster.rename(identity, self.courier.key);
     }
 
     fn set_online(&mut self, identity: &Identity, is_online: bool) {
-        self.shared
-            .roster
-            .set_online(identity.uid(), self.key, is_online);
+        let roster = &self.shared.post.roster;
+        roster.set_online(identity.uid(), self.courier.key, is_online);
         self.has_bound |= is_online;
     }
 
     fn unbind(&mut self, identity: &Identity) {
-        self.shared.roster.unbind(identity.uid(), self.key);
-        self.stats.bound.set(self.stats.bound.get() - 1);
+        let key = self.courier.key;
+        self.shared.post.roster.unbind(identity.uid(), key);
+        self.shared.post.watches.forget(key);
+        let bound = &self.courier.stats.bound;
+        bound.set(bound.get() - 1);
     }
 
     fn user_code(&mut self, fingerprint: u64, identity: &Identity) -> String {
         let mut code = String::with_capacity(112);
-        self.shared
-            .codes
-            .write(fingerprint, self.key, identity.uid(), &mut code);
+        let codes = &self.shared.post.codes;
+        codes.write(fingerprint, self.courier.key, identity.uid(), &mut code);
         code
     }
 
-    fn send(&mut self, target: &str, envelope: &Envelope<'_>) -> Sent {
-        let sessions = self.find(target);
-        if sessions.is_empty() {
-            return Sent::NobodyThere;
-        }
-        let start = self.tails.len();
-        envelope.write_tail(&mut self.tails);
-        let tail = start..self.tails.len();
-        let mut shared: Option<Arc<[u8]>> = None;
-        let mut is_refused = false;
-        for key in sessions {
-            if key.reactor() == self.key.reactor() {
-                self.local.push((key, tail.clone()));
-            } else {
-                let tail = shared.get_or_insert_with(|| Arc::from(&self.tails[tail.clone()]));
-                if self.shared.switchboard.deliver(key, tail.clone()).is_err() {
-                    self.stats.dropped.add(1);
-                    is_refused = true;
-                }
-            }
-        }
-        if is_refused {
-            Sent::Refused
-        } else {
-            Sent::ToSomebody
-        }
+    fn carry_out<'a>(
+        &mut self,
+        order: &Order<'a>,
+        speaker: Speaker<'_>,
+    ) -> Result<Done<'a>, Fault> {
+        let sender = Sender {
+            identity: speaker.identity,
+            key: self.courier.key,
+            is_online: speaker.is_online,
+        };
+        let cx = Circumstances {
+            now_ms: speaker.now_ms,
+            limits: &speaker.rules.limits,
+            groups_are_open: speaker.rules.groups_are_open,
+            request_id: speaker.request_id,
+        };
+        let post = &self.shared.post;
+        post.carry_out(order, sender, cx, &mut self.courier)
     }
 
     fn is_draining(&self) -> bool {
@@ -133,50 +216,38 @@ impl Host for Desk {
     }
 
     fn come_back(&mut self) -> String {
-        let retry_ms = RETRY_MS + (self.ids.random() % RETRY_SPREAD_MS) as u32;
+        let retry_ms = RETRY_MS + (self.courier.ids.random() % RETRY_SPREAD_MS) as u32;
         outbound::come_back(retry_ms, self.shared.node.public_url.as_deref())
     }
 
     fn count(&mut self, event: Counted) {
+        let stats = &self.courier.stats;
         match event {
-            Counted::Frame => self.stats.frames_in.add(1),
-            Counted::Ping => self.stats.pings.add(1),
-            Counted::Refusal(status) => self.stats.count_refusal(status),
-            Counted::Close(code) => self.stats.count_close(code),
-            Counted::Farewell => self.stats.farewells.add(1),
-        }
-    }
-}
-
-/// Message ids that never repeat: a random half of this generator's own, and a count that a
-/// bijection scatters.
-pub struct MessageIds {
-    prefix: u64,
-    next: u64,
-}
-
-impl MessageIds {
-    pub fn new(seed: [u64; 2]) -> MessageIds {
-        MessageIds {
-            prefix: seed[0],
-            next: seed[1],
+            Counted::Frame => stats.frames_in.add(1),
+            Counted::Ping => stats.pings.add(1),
+            Counted::Refusal(status) => stats.count_refusal(status),
+            Counted::Close(code) => stats.count_close(code),
+            Counted::Error(code) => stats.count_error(code),
+            Counted::Farewell => stats.farewells.add(1),
         }
     }
 
-    pub fn next(&mut self) -> MessageId {
-        let mut id = [0; 16];
-        let random = self.random();
-        id[..8].copy_from_slice(&self.prefix.to_be_bytes());
-        id[8..].copy_from_slice(&random.to_be_bytes());
-        MessageId(id)
+    fn strike(&mut self, limit: Limit) {
+        self.courier.note_strike(limit);
     }
 
-    /// The next value of a sequence that visits every number once (splitmix64).
-    pub fn random(&mut self) -> u64 {
-        self.next = self.next.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.next;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+    fn is_tracing(&self) -> bool {
+        self.shared.traces.is_active()
+    }
+
+    fn trace(
+        &mut self,
+        session: outbound::SessionId<'_>,
+        now_ms: u64,
+        what: &'static str,
+        detail: String,
+    ) {
+        let traces = &self.shared.traces;
+        traces.note(session.uid, now_ms, &session.to_string(), what, || detail);
     }
 }

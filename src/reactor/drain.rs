@@ -3,7 +3,7 @@
 use super::Reactor;
 use crate::command::DrainPlan;
 use crate::parts::time::{Now, TICKS_PER_SEC, Tick};
-use crate::session::Host;
+use crate::session::host::Host;
 
 pub struct Drain {
     /// Closings a tick, for this reactor, in thousandths.
@@ -20,12 +20,13 @@ pub struct Drain {
 impl Reactor {
     pub(super) fn start_draining(&mut self, plan: DrainPlan, now: Now) {
         let reactors = self.shared.switchboard.reactors().max(1) as u64;
-        self.drain.get_or_insert(Drain {
+        // A second order, with another pace, goes on where the first one is.
+        self.drain = Some(Drain {
             pace_milli: u64::from(plan.per_sec) * 1000 / reactors / u64::from(TICKS_PER_SEC),
             credit_milli: 1000,
             last: now.tick,
             until: now.tick.plus_secs(plan.within_secs),
-            cursor: 0,
+            cursor: self.drain.as_ref().map_or(0, |drain| drain.cursor),
         });
     }
 

@@ -9,34 +9,38 @@
 mod accept;
 mod broadcast;
 mod connection;
+mod courier;
 mod desk;
 mod drain;
 mod listener;
+mod mail;
+mod reload;
+mod select;
+mod shed;
 mod start;
 mod strangers;
+mod wire;
 
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::event::Event;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
-use crate::command::ToReactor;
-use crate::hub::code::UserCodes;
 use crate::hub::node::Node;
-use crate::hub::roster::Roster;
+use crate::hub::post::Post;
+use crate::hub::traces::Traces;
 use crate::mailbox::{Inbox, Switchboard};
+use crate::parts::gate::Gate;
 use crate::parts::key::Key;
 use crate::parts::outbox::Outbox;
 use crate::parts::ring::Ring;
 use crate::parts::slots::Slots;
 use crate::parts::time::{Now, TICK_MS, Tick};
 use crate::parts::wheel::Wheel;
-use crate::protocol::assembler::Input;
-use crate::protocol::frame;
 use crate::protocol::inbound::Scratch;
-use crate::protocol::outbound;
+use crate::protocol::limits::Limit;
 use crate::protocol::violation::Violation;
 use crate::session::rules::Rules;
 use crate::session::{Context, Phase, Session};
@@ -46,13 +50,15 @@ use accept::Door;
 use connection::Connection;
 use desk::Desk;
 use drain::Drain;
+use reload::Sweep;
+use select::Selections;
+use shed::Shedding;
 use strangers::Strangers;
+use wire::stalled_at;
 
 pub use listener::reserve_port;
 pub use start::{Options, StartError, Starting, spawn};
 
-/// Commands taken from the mailbox in a turn.
-const MAIL_PER_TURN: usize = 1024;
 /// Bytes read from a socket in a turn; a message that fits is never copied.
 const READ_BYTES: usize = 128 << 10;
 /// Entries of the wheel that expire in a turn.
@@ -65,10 +71,9 @@ const BELL: Token = Token(usize::MAX - 1);
 
 /// What all reactors of a node look at.
 pub struct Shared {
-    pub rules: Rules,
     pub node: Arc<Node>,
-    pub roster: Arc<Roster>,
-    pub codes: UserCodes,
+    pub post: Arc<Post>,
+    pub traces: Arc<Traces>,
     pub switchboard: Switchboard,
     /// The start of the node's ticks.
     pub origin: Instant,
@@ -93,10 +98,12 @@ pub struct Reactor {
     door: Door,
     inbox: Inbox,
     shared: Arc<Shared>,
+    rules: Arc<Rules>,
     stats: Arc<ReactorStats>,
     slots: Slots<Connection>,
     wheel: Wheel,
     ring: Ring,
+    selections: Selections,
     desk: Desk,
     scratch: Scratch,
     buffer: Box<[u8]>,
@@ -112,8 +119,14 @@ pub struct Reactor {
     /// Connections whose session is over.
     dead: Vec<Key>,
     strangers: Strangers,
+    /// Bytes in write queues, and what of them the node knows.
     queued_bytes: usize,
+    reported_bytes: usize,
+    shedding: Option<Shedding>,
+    gate: Gate<{ Limit::ALL.len() }>,
     has_expired_all: bool,
+    /// Connections whose deadlines are to be looked at again, by new rules.
+    sweep: Option<Sweep>,
     drain: Option<Drain>,
 }
 
@@ -147,7 +160,10 @@ impl Reactor {
         let has_leftovers = !self.unfinished.is_empty()
             || !self.dirty.is_empty()
             || !self.ring.is_empty()
+            || !self.selections.is_empty()
+            || self.shedding.as_ref().is_some_and(Shedding::is_working)
             || !self.has_expired_all
+            || self.sweep.is_some()
             || !self.inbox.is_empty();
         if has_leftovers {
             return Some(Duration::ZERO);
@@ -155,7 +171,7 @@ impl Reactor {
         let mut next = self.wheel.next_due();
         let elapsed = self.shared.origin.elapsed();
         let tick = Tick((elapsed.as_millis() as u64 / TICK_MS) as u32);
-        if self.drain.is_some() {
+        if self.drain.is_some() || !self.desk.byes.is_empty() {
             next = Some(
                 next.map_or(tick, |due| due.min(tick))
                     .max(tick)
@@ -175,9 +191,13 @@ impl Reactor {
         self.read_mail(now);
         self.accept_newcomers(now);
         self.read_ready_sockets(now);
+        self.look_at_clocks(now);
         self.expire_deadlines(now);
         self.let_go(now);
+        self.desk.say_byes();
         self.hand_out_broadcasts(now);
+        self.hand_out_selections(now);
+        self.shed_largest(now);
         self.flush_dirty(now);
         self.bury_dead();
     }
@@ -209,77 +229,6 @@ impl Reactor {
         }
     }
 
-    fn read_mail(&mut self, now: Now) {
-        for _ in 0..MAIL_PER_TURN {
-            let Some(command) = self.inbox.next() else {
-                break;
-            };
-            match command {
-                ToReactor::Deliver { to, tail } => self.deliver(to, &tail, now),
-                ToReactor::Broadcast { frame } => self.ring.push(frame),
-                ToReactor::Drain { plan } => self.start_draining(plan, now),
-            }
-        }
-    }
-
-    fn read_ready_sockets(&mut self, now: Now) {
-        // Those that a full buffer left over, each once more; new leftovers wait for the next turn.
-        for key in std::mem::take(&mut self.unfinished) {
-            self.read_socket(key, true, now);
-        }
-    }
-
-    /// Reads once. A short read means that the socket is empty (epoll(7)): no second one is
-    /// needed, unless the peer closed its end, which only a read of nothing shows.
-    fn read_socket(&mut self, key: Key, is_read_closed: bool, now: Now) {
-        let Some(connection) = self.slots.get_mut(key) else {
-            return;
-        };
-        let limits = connection.session.limits(&self.shared.rules);
-        if connection.owed() > limits.queue_soft_bytes {
-            connection.is_paused = true;
-            return;
-        }
-        match connection.stream.read(&mut self.buffer[..READ_BYTES]) {
-            Ok(0) => self.hang_up(key, now),
-            Ok(count) => {
-                self.stats.bytes_in.add(count as u64);
-                if count == READ_BYTES || is_read_closed {
-                    self.unfinished.push(key);
-                }
-                let mut input = Input {
-                    buffer: &mut self.buffer,
-                    at: 0,
-                    filled: count,
-                };
-                let mut cx = Context {
-                    now,
-                    rules: &self.shared.rules,
-                    host: &mut self.desk,
-                };
-                cx.host.key = key;
-                connection
-                    .session
-                    .receive(&mut input, &mut self.scratch, &mut cx);
-                self.settle(key, now);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.unfinished.push(key),
-            Err(_) => self.hang_up(key, now),
-        }
-    }
-
-    /// The peer is gone. Last words that are still owed may reach a half-closed socket.
-    fn hang_up(&mut self, key: Key, now: Now) {
-        let Some(connection) = self.slots.get_mut(key) else {
-            return;
-        };
-        if connection.session.phase() == Phase::Leaving && connection.owed() > 0 {
-            return;
-        }
-        self.with_session(key, now, |session, cx| session.abandon(cx));
-    }
-
     fn expire_deadlines(&mut self, now: Now) {
         self.has_expired_all = false;
         for _ in 0..EXPIRE_PER_TURN {
@@ -290,8 +239,8 @@ impl Reactor {
             let Some((key, connection)) = self.slots.at(index) else {
                 continue;
             };
-            if stalled_at(connection, &self.shared.rules) <= now.tick {
-                self.drop_slow_consumer(key, now);
+            if stalled_at(connection, &self.rules) <= now.tick {
+                self.drop_slow_consumer(key, Violation::Stalled, now);
             }
             self.with_session(key, now, |session, cx| session.expire(cx));
         }
@@ -309,10 +258,10 @@ impl Reactor {
         };
         let mut cx = Context {
             now,
-            rules: &self.shared.rules,
+            rules: &self.rules,
             host: &mut self.desk,
         };
-        cx.host.key = key;
+        cx.host.courier.key = key;
         call(&mut connection.session, &mut cx);
         self.settle(key, now);
     }
@@ -334,17 +283,41 @@ impl Reactor {
         }
         self.check_stranger(key);
         self.watch(key, now);
-        if !self.desk.local.is_empty() {
-            let mut local = std::mem::take(&mut self.desk.local);
-            let mut tails = std::mem::take(&mut self.desk.tails);
-            for (to, tail) in local.drain(..) {
-                self.deliver(to, &tails[tail], now);
+        if !self.desk.courier.struck.is_empty() {
+            self.log_strikes(key, now);
+        }
+        if !self.desk.courier.local.is_empty() {
+            let mut local = std::mem::take(&mut self.desk.courier.local);
+            let mut tails = std::mem::take(&mut self.desk.courier.tails);
+            for (to, head, tail) in local.drain(..) {
+                self.deliver(to, head, &tails[tail], now);
             }
             tails.clear();
             tails.shrink_to(READ_BYTES);
-            (self.desk.local, self.desk.tails) = (local, tails);
+            let courier = &mut self.desk.courier;
+            (courier.local, courier.tails) = (local, tails);
         }
-        self.desk.tails.clear();
+        self.desk.courier.tails.clear();
+    }
+
+    /// One line for each kind of limit once in a while: whom it struck, and how often it did
+    /// meanwhile.
+    fn log_strikes(&mut self, key: Key, now: Now) {
+        let connection = self.slots.get(key);
+        for limit in std::mem::take(&mut self.desk.courier.struck) {
+            let Some(withheld) = self.gate.pass(limit as usize, now.tick) else {
+                continue;
+            };
+            let peer = connection.and_then(|c| c.stream.peer_addr().ok());
+            let user = connection.and_then(|c| c.session.identity());
+            tracing::warn!(
+                limit = limit.key(),
+                peer = peer.map(tracing::field::display),
+                user = user.map(|identity| tracing::field::display(identity.uid().to_owned())),
+                withheld,
+                "a limit has struck"
+            );
+        }
     }
 
     /// Arms the wheel for whatever is due next here.
@@ -352,7 +325,7 @@ impl Reactor {
         let Some(connection) = self.slots.get(key) else {
             return;
         };
-        let rules = &self.shared.rules;
+        let rules = &self.rules;
         if connection.session.phase() == Phase::Over {
             self.dead.push(key);
             return;
@@ -367,176 +340,12 @@ impl Reactor {
         }
     }
 
-    /// An envelope for a session of this reactor, if it is still there.
-    fn deliver(&mut self, to: Key, tail: &[u8], now: Now) {
-        let Some(connection) = self.slots.get_mut(to).filter(|c| c.session.is_online()) else {
-            return;
-        };
-        if connection.position != self.ring.head() {
-            // What went to everybody before must not be overtaken.
-            let pool = &mut self.pool;
-            let mut fresh = || pool.pop().unwrap_or_default();
-            let before = connection.owed();
-            let count = connection.owe_due(&self.ring, now.tick, &mut fresh);
-            self.queued_bytes += connection.owed() - before;
-            self.stats.broadcast_deliveries.add(count);
-        }
-        self.stats.deliveries.add(1);
-        self.owe(to, now, |outbox, session, rules| {
-            if let Some(id) = session.id(rules) {
-                outbox.push_with(|out| outbound::delivery(id, tail, out));
-            }
-        });
-    }
-
-    /// Adds to what a peer is owed. Where it is too much, the socket is asked before the peer is
-    /// judged: a burst within one turn is not its fault.
-    fn owe(&mut self, key: Key, now: Now, add: impl FnOnce(&mut Outbox, &Session, &Rules)) {
-        let Some(connection) = self.slots.get_mut(key) else {
-            return;
-        };
-        let pool = &mut self.pool;
-        let outbox = connection
-            .outbox
-            .get_or_insert_with(|| pool.pop().unwrap_or_default());
-        let before = outbox.len();
-        if before == 0 {
-            outbox.moved = now.tick;
-        }
-        add(outbox, &connection.session, &self.shared.rules);
-        let after = outbox.len();
-        self.queued_bytes += after - before;
-        let hard = connection
-            .session
-            .limits(&self.shared.rules)
-            .queue_hard_bytes;
-        if !std::mem::replace(&mut connection.is_dirty, true) {
-            self.dirty.push(key);
-        }
-        if after > hard && connection.session.is_established() {
-            self.flush(key, now);
-        }
-    }
-
-    fn mark_dirty(&mut self, key: Key) {
-        if let Some(connection) = self.slots.get_mut(key)
-            && !std::mem::replace(&mut connection.is_dirty, true)
-        {
-            self.dirty.push(key);
-        }
-    }
-
-    /// Closes a connection that does not read: what it has not begun to receive is dropped, so
-    /// that the close frame is the next thing it sees.
-    fn drop_slow_consumer(&mut self, key: Key, now: Now) {
-        let Some(connection) = self.slots.get_mut(key) else {
-            return;
-        };
-        if let Some(outbox) = &mut connection.outbox {
-            let before = outbox.len();
-            outbox.drop_unbegun(frame::server_frame_len);
-            outbox.moved = now.tick;
-            self.queued_bytes -= before - outbox.len();
-        }
-        self.with_session(key, now, |session, cx| {
-            session.violate(Violation::SlowConsumer, cx)
-        });
-    }
-
-    fn flush_dirty(&mut self, now: Now) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for key in dirty.drain(..) {
-            if let Some(connection) = self.slots.get_mut(key) {
-                connection.is_dirty = false;
-                self.flush(key, now);
-            }
-        }
-        // What was marked meanwhile waits for the next turn, which does not sleep.
-        dirty.append(&mut self.dirty);
-        self.dirty = dirty;
-    }
-
-    /// Writes what a connection is owed, as far as its socket takes it.
-    fn flush(&mut self, key: Key, now: Now) {
-        let Some(connection) = self.slots.get_mut(key) else {
-            return;
-        };
-        let before = connection.owed();
-        let pool = &mut self.pool;
-        let mut fresh = || pool.pop().unwrap_or_default();
-        let flushed = connection.flush(&self.ring, now.tick, &mut fresh);
-        let after = connection.owed();
-        self.queued_bytes = self.queued_bytes + after - before;
-        if connection.is_blocked && !connection.is_watched_for_room {
-            // Few sockets are ever full. Asking for all from the start would report each new one
-            // as writable, an event for nothing.
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            let token = Token(key.bits() as usize);
-            let registry = self.poll.registry();
-            let stream = &mut connection.stream;
-            connection.is_watched_for_room = registry.reregister(stream, token, interest).is_ok();
-        }
-        let Ok(flushed) = flushed else {
-            return self.hang_up_dead(key, now);
-        };
-        self.stats.bytes_out.add(flushed.bytes as u64);
-        self.stats.writes.add(flushed.writes);
-        self.stats.broadcast_deliveries.add(flushed.broadcasts);
-        if after == 0 {
-            self.all_sent(key, now);
-        } else {
-            let hard = connection
-                .session
-                .limits(&self.shared.rules)
-                .queue_hard_bytes;
-            if after > hard && connection.session.is_established() {
-                self.drop_slow_consumer(key, now);
-            }
-            self.watch(key, now);
-        }
-    }
-
-    /// Nothing is owed any more.
-    fn all_sent(&mut self, key: Key, now: Now) {
-        let Some(connection) = self.slots.get_mut(key) else {
-            return;
-        };
-        if let Some(mut outbox) = connection.outbox.take()
-            && self.pool.len() < POOL_MAX
-        {
-            outbox.recycle();
-            self.pool.push(outbox);
-        }
-        if std::mem::take(&mut connection.is_paused) {
-            self.unfinished.push(key);
-        }
-        if connection.session.phase() == Phase::Leaving {
-            // Our end is shut so that the peer sees the end; what it still sends is read and
-            // dropped, or the kernel would answer it with a reset that overtakes the close frame.
-            let is_shut = connection.stream.shutdown(std::net::Shutdown::Write);
-            connection.session.said(now.tick);
-            if is_shut.is_err() {
-                return self.hang_up_dead(key, now);
-            }
-            self.watch(key, now);
-        }
-    }
-
-    /// A write or a shutdown failed: there is no peer any more.
-    fn hang_up_dead(&mut self, key: Key, now: Now) {
-        if let Some(connection) = self.slots.get_mut(key)
-            && let Some(outbox) = connection.outbox.take()
-        {
-            self.queued_bytes -= outbox.len();
-        }
-        self.hang_up(key, now);
-    }
-
     fn bury_dead(&mut self) {
         for key in std::mem::take(&mut self.dead) {
             let Some(connection) = self.slots.remove(key) else {
                 continue;
             };
+            self.desk.forget(key);
             self.wheel.cancel(key.index());
             self.queued_bytes -= connection.owed();
             if connection.session.is_surplus() {
@@ -548,16 +357,6 @@ impl Reactor {
         self.stats.open.set(self.slots.len() as u64);
         self.stats.timers.set(self.wheel.len() as u64);
         self.stats.queued_bytes.set(self.queued_bytes as u64);
-    }
-}
-
-/// When a queue that does not move closes its connection.
-fn stalled_at(connection: &Connection, rules: &Rules) -> Tick {
-    let secs = connection.session.limits(rules).queue_stalled_secs;
-    match &connection.outbox {
-        Some(outbox) if !outbox.is_empty() && secs > 0 && connection.session.is_established() => {
-            outbox.moved.plus_secs(secs)
-        }
-        _ => Tick::NEVER,
+        self.report_queues();
     }
 }

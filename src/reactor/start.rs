@@ -17,17 +17,22 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 
 use super::accept::Door;
-use super::desk::{Desk, MessageIds};
+use super::courier::Courier;
+use super::desk::Desk;
 use super::listener::{Reserve, listen};
+use super::select::Selections;
 use super::strangers::Strangers;
 use super::{BELL, LISTENER, READ_BYTES, Reactor, Shared};
+use crate::hub::ids::MessageIds;
 use crate::mailbox::Inbox;
+use crate::parts::gate::Gate;
 use crate::parts::ring::Ring;
 use crate::parts::slots::Slots;
 use crate::parts::time::Tick;
 use crate::parts::wheel::Wheel;
 use crate::protocol::assembler::PADDING;
 use crate::protocol::inbound::Scratch;
+use crate::session::rules::Rules;
 use crate::stats::ReactorStats;
 use crate::sys;
 
@@ -46,7 +51,6 @@ pub struct Options {
     pub descriptors: u64,
     /// Surplus newcomers hear 503 instead of being told where to go.
     pub refuses_surplus: bool,
-    pub json_depth_max: usize,
     /// Seeds of the message ids, from the system's random source.
     pub seed: [u64; 2],
 }
@@ -68,7 +72,7 @@ pub struct Starting {
     number: usize,
     thread: JoinHandle<io::Result<()>>,
     listening: Receiver<Result<SocketAddr, StartError>>,
-    go: Sender<Arc<Shared>>,
+    go: Sender<(Arc<Shared>, Arc<Rules>)>,
 }
 
 impl Starting {
@@ -79,10 +83,10 @@ impl Starting {
         }))
     }
 
-    /// Lets it serve. Dropping a `Starting` instead ends the thread.
-    pub fn go(self, shared: Arc<Shared>) -> JoinHandle<io::Result<()>> {
+    /// Lets it serve by these rules. Dropping a `Starting` instead ends the thread.
+    pub fn go(self, shared: Arc<Shared>, rules: Arc<Rules>) -> JoinHandle<io::Result<()>> {
         // It waits for nothing else; if it is gone, the thread's result says why.
-        let _ = self.go.send(shared);
+        let _ = self.go.send((shared, rules));
         self.thread
     }
 }
@@ -108,7 +112,7 @@ fn prepare_and_run(
     inbox: Inbox,
     stats: Arc<ReactorStats>,
     report: &Sender<Result<SocketAddr, StartError>>,
-    start: &Receiver<Arc<Shared>>,
+    start: &Receiver<(Arc<Shared>, Arc<Rules>)>,
 ) -> io::Result<()> {
     let prepared = prepare(options, &inbox);
     let (poll, listener) = match prepared {
@@ -121,7 +125,7 @@ fn prepare_and_run(
             return Ok(());
         }
     };
-    let Ok(shared) = start.recv() else {
+    let Ok((shared, rules)) = start.recv() else {
         return Ok(());
     };
     let door = Door {
@@ -133,6 +137,12 @@ fn prepare_and_run(
         refuses_surplus: options.refuses_surplus,
         warned: None,
     };
+    let courier = Courier::new(
+        shared.node.clone(),
+        shared.switchboard.clone(),
+        stats.clone(),
+        MessageIds::new(options.seed),
+    );
     let reactor = Reactor {
         poll,
         events: Events::with_capacity(EVENTS_PER_TURN),
@@ -141,8 +151,9 @@ fn prepare_and_run(
         slots: Slots::new(options.number),
         wheel: Wheel::new(shared.now().tick),
         ring: Ring::default(),
-        desk: Desk::new(shared.clone(), stats.clone(), MessageIds::new(options.seed)),
-        scratch: Scratch::new(options.json_depth_max),
+        selections: Selections::default(),
+        desk: Desk::new(shared.clone(), courier),
+        scratch: Scratch::new(rules.limits.json_depth_max),
         buffer: vec![0; READ_BYTES + PADDING].into(),
         pool: Vec::new(),
         unfinished: Vec::new(),
@@ -150,8 +161,13 @@ fn prepare_and_run(
         dead: Vec::new(),
         strangers: Strangers::default(),
         queued_bytes: 0,
+        reported_bytes: 0,
+        shedding: None,
+        gate: Gate::default(),
         has_expired_all: true,
         drain: None,
+        rules,
+        sweep: None,
         shared,
         stats,
     };

@@ -50,7 +50,7 @@ impl Reactor {
                 .is_some_and(|connection| connection.is_stranger)
             {
                 self.with_session(oldest, now, |session, cx| {
-                    session.violate(Violation::Unauthenticated, cx);
+                    session.violate(Violation::TooManyStrangers, cx);
                 });
             }
         }

@@ -6,68 +6,33 @@
 //! frame is dropped; whoever is in the roster is taken out before the session is over.
 
 pub mod auth;
+pub mod host;
 mod meter;
 mod open;
 pub mod rules;
+mod talk;
+mod who;
 
 use crate::parts::time::{Now, TICK_MS, TICKS_PER_SEC, Tick};
 use crate::protocol::assembler::{Assembler, Input};
-use crate::protocol::envelope::{Envelope, MessageId};
 use crate::protocol::identity::Identity;
 use crate::protocol::inbound::Scratch;
-use crate::protocol::limits::Limits;
+use crate::protocol::limits::{Limit, Limits};
+use crate::protocol::metadata::{Metadata, is_device};
 use crate::protocol::outbound::SessionId;
 use crate::protocol::upgrade::{self, Refusal, Request};
 use crate::protocol::violation::Violation;
 use crate::protocol::{close, frame};
-use auth::Auth;
+use host::{Address, Counted, Host};
 use meter::Meter;
 use rules::Rules;
 
+/// Query parameters that have a meaning of their own; all others are metadata.
+const RESERVED: [&str; 5] = ["token", "device", "cursor", "ack", "openid"];
 /// How long a refused or full peer is told to stay away, in seconds.
 const RETRY_SECS: u32 = 5;
 /// A close frame that a peer's full window keeps from leaving waits so long at most, in seconds.
 const LAST_WORDS_SECS: u32 = 10;
-
-/// What a session may ask of the node. The reactor implements it, and a recorder in tests.
-pub trait Host {
-    /// Takes bytes for this peer, in order.
-    fn out(&mut self) -> &mut Vec<u8>;
-    fn message_id(&mut self) -> MessageId;
-    /// Enters this connection in the roster; the identity is then shared with equal ones, and
-    /// the number tells apart sessions of one second.
-    fn bind(&mut self, identity: Identity, since_secs: u32) -> (Identity, u16);
-    fn rename(&mut self, identity: &Identity);
-    fn set_online(&mut self, identity: &Identity, is_online: bool);
-    fn unbind(&mut self, identity: &Identity);
-    /// This session's user code.
-    fn user_code(&mut self, fingerprint: u64, identity: &Identity) -> String;
-    /// Hands an envelope to every session of a user, or to the one that a user code names.
-    fn send(&mut self, target: &str, envelope: &Envelope<'_>) -> Sent;
-    fn is_draining(&self) -> bool;
-    /// The reason of 1012 and 1013.
-    fn come_back(&mut self) -> String;
-    fn count(&mut self, event: Counted);
-}
-
-/// Where an envelope went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    ToSomebody,
-    NobodyThere,
-    /// Somebody is there, and the way to them is full.
-    Refused,
-}
-
-/// Events that only the session sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counted {
-    Frame,
-    Ping,
-    Refusal(u16),
-    Close(u16),
-    Farewell,
-}
 
 /// What surrounds a call into a session.
 pub struct Context<'a, H> {
@@ -252,7 +217,11 @@ impl Session {
             Phase::Handshake if self.assembler.torn_since().is_some() => {
                 self.refuse(Refusal::TIMEOUT, cx)
             }
-            Phase::Handshake | Phase::Leaving | Phase::Lingering => self.phase = Phase::Over,
+            Phase::Handshake => {
+                cx.host.strike(Limit::Handshake);
+                self.phase = Phase::Over;
+            }
+            Phase::Leaving | Phase::Lingering => self.phase = Phase::Over,
             Phase::Open => {
                 let limits = self.limits(rules);
                 if self.auth_deadline(rules) <= now.tick {
@@ -289,6 +258,7 @@ impl Session {
             Phase::Open => {
                 close::append(Some(code), reason, cx.host.out());
                 cx.host.count(Counted::Close(code));
+                self.trace(cx, "closed", || format!("{code} {reason}"));
                 self.leave(cx);
             }
             Phase::Leaving | Phase::Lingering | Phase::Over => {}
@@ -297,12 +267,18 @@ impl Session {
 
     /// Ends the session for a peer's fault.
     pub fn violate<H: Host>(&mut self, violation: Violation, cx: &mut Context<'_, H>) {
+        if let Some(limit) = violation.limit() {
+            cx.host.strike(limit);
+        }
         self.close(violation.close_code(), violation.reason(), cx);
     }
 
     /// Ends a handshake without an upgrade.
     pub fn refuse<H: Host>(&mut self, refusal: Refusal, cx: &mut Context<'_, H>) {
         cx.host.count(Counted::Refusal(refusal.status));
+        if let Some(limit) = refusal.limit {
+            cx.host.strike(limit);
+        }
         refusal.write(RETRY_SECS, cx.host.out());
         self.leave(cx);
     }
@@ -311,6 +287,7 @@ impl Session {
     pub fn abandon<H: Host>(&mut self, cx: &mut Context<'_, H>) {
         if self.phase == Phase::Open {
             cx.host.count(Counted::Close(1006));
+            self.trace(cx, "closed", || "1006 without a close frame".to_owned());
         }
         self.leave(cx);
         self.phase = Phase::Over;
@@ -398,17 +375,22 @@ impl Session {
             self.close(code, &reason, cx);
             return Ok(());
         }
-        let claims = if is_echo {
+        let proof = if is_echo {
             None
         } else {
-            identify(request, cx)?
+            who::of_request(request, cx)?
         };
+        let address = Address::OfPeer;
+        cx.host.admit(address, cx.rules)?;
+        if !is_echo {
+            arrive(request, cx)?;
+        }
         request.write_accept(&accept_key, cx.host.out());
         self.phase = Phase::Open;
         self.phase_since = cx.now.tick;
         self.is_echo = is_echo;
-        if let Some((identity, expires_ms, fingerprint)) = claims {
-            self.bind(identity, expires_ms, fingerprint, cx);
+        if let Some(proof) = proof {
+            self.bind(proof, None, cx);
         }
         Ok(())
     }
@@ -454,31 +436,23 @@ impl Session {
     }
 }
 
-/// Who asks for the upgrade: identity, expiry (Unix milliseconds, 0: never), fingerprint.
-fn identify<H: Host>(
-    request: &Request<'_>,
-    cx: &Context<'_, H>,
-) -> Result<Option<(Identity, u64, u64)>, Refusal> {
-    match &*cx.rules.auth {
-        Auth::Hmac(keys) => request
-            .token()
-            .map(|token| {
-                let claims = keys
-                    .verify(&token, cx.now.wall_ms)
-                    .map_err(|_| Refusal::BAD_TOKEN)?;
-                Ok((
-                    claims.identity,
-                    claims.expires_ms,
-                    auth::fingerprint(&token),
-                ))
-            })
-            .transpose(),
-        Auth::None => request
-            .parameter("openid")
-            .map(|openid| {
-                let identity = Identity::new(&openid, "").map_err(|_| Refusal::BAD_OPENID)?;
-                Ok((identity, 0, 0))
-            })
-            .transpose(),
+/// Takes what the query says of the connection.
+fn arrive<H: Host>(request: &Request<'_>, cx: &mut Context<'_, H>) -> Result<(), Refusal> {
+    if !request.has_parameters() {
+        return Ok(());
     }
+    let limits = &cx.rules.limits;
+    let device = request.parameter("device");
+    if device.as_deref().is_some_and(|device| !is_device(device)) {
+        return Err(Refusal::BAD_DEVICE);
+    }
+    let others = request
+        .parameters()
+        .filter(|(key, _)| !RESERVED.contains(&key.as_ref()));
+    let metadata = Metadata::collect(others, limits.metadata_pairs_max, limits.metadata_bytes_max);
+    let metadata = metadata.map_err(|_| Refusal::TOO_MUCH_METADATA)?;
+    if device.is_some() || !metadata.is_empty() {
+        cx.host.arrive(device.as_deref(), metadata);
+    }
+    Ok(())
 }

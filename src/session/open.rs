@@ -1,33 +1,18 @@
-//! An open session: frames, messages, and who the client says it is.
+//! An open session: from bytes to frames, and from frames to messages.
 
-use std::collections::HashSet;
-
-use super::auth::{self, Auth, Claims};
+use super::host::{Counted, Host};
 use super::meter::Pace;
-use super::{Context, Counted, Host, Phase, Sent, Session};
+use super::{Context, Phase, Session};
 use crate::parts::time::Tick;
 use crate::protocol::assembler::{Bounds, Event, Input, PADDING};
-use crate::protocol::envelope::{Envelope, Trigger};
+use crate::protocol::close;
 use crate::protocol::frame::{self, Opcode};
-use crate::protocol::identity::Identity;
-use crate::protocol::inbound::{self, Ask, Credentials, Inbound, Malformed, Scratch, Targets};
-use crate::protocol::limits::Limits;
-use crate::protocol::outbound::{self, Fault};
+use crate::protocol::inbound::{self, Scratch};
+use crate::protocol::limits::{Limit, Limits};
+use crate::protocol::order::Fault;
 use crate::protocol::violation::Violation;
-use crate::protocol::{close, identity};
 
-/// Receivers of one message at most.
-const TARGETS_MAX: usize = 1000;
-
-const fn fault(code: u16, message: &'static str) -> Fault<'static> {
-    Fault {
-        code,
-        message,
-        reason: None,
-    }
-}
-
-const FOREIGN_OPENID: Fault<'static> = fault(403, "openid is not the token's user");
+const TOO_MANY: Fault = Fault::new(429, "too many messages");
 
 impl Session {
     pub(super) fn receive_frames<H: Host>(
@@ -163,283 +148,32 @@ impl Session {
             return self.violate(Violation::Rate, cx);
         }
         match inbound::parse(scratch, buffer, length) {
-            Ok(inbound) if pace == Pace::Over => {
-                outbound::error(&inbound, fault(429, "too many messages"), cx.host.out());
+            Ok(inbound) => {
+                self.trace(cx, "message", || inbound.name(length));
+                if pace == Pace::Over {
+                    cx.host.strike(Limit::Frames);
+                    self.fail(&inbound.about, &TOO_MANY, cx);
+                } else if self.identity.is_some() {
+                    self.act(&inbound, cx);
+                } else {
+                    self.act_unknown(&inbound, cx);
+                }
             }
-            Ok(inbound) if self.identity.is_some() => self.act(&inbound, cx),
-            Ok(inbound) => self.act_unknown(&inbound, cx),
-            Err(Malformed { family, why }) => {
-                let about = Inbound {
-                    family,
-                    path: "",
-                    request_id: None,
-                    msgid: None,
-                    ask: Ask::Unknown,
-                };
-                outbound::error(&about, fault(400, why), cx.host.out());
+            Err(malformed) => {
+                if malformed.is_too_deep {
+                    cx.host.strike(Limit::JsonDepth);
+                }
+                self.fail(&malformed.about, &Fault::new(400, malformed.why), cx);
                 self.strike(Violation::Malformed, cx);
             }
         }
     }
 
     /// A fault that is forgiven twice.
-    fn strike<H: Host>(&mut self, violation: Violation, cx: &mut Context<'_, H>) {
+    pub(super) fn strike<H: Host>(&mut self, violation: Violation, cx: &mut Context<'_, H>) {
         self.strikes = self.strikes.saturating_add(1);
         if self.strikes >= cx.rules.limits.strikes_max {
             self.violate(violation, cx);
-        }
-    }
-
-    /// A message of somebody whom we know.
-    fn act<H: Host>(&mut self, inbound: &Inbound<'_>, cx: &mut Context<'_, H>) {
-        let answer = match &inbound.ask {
-            Ask::Heartbeat => {
-                outbound::heartbeat(inbound, cx.now.wall_ms, cx.host.out());
-                Ok(())
-            }
-            Ask::Connect(who) => self.renew(who, cx).map(|()| {
-                outbound::route_ok(inbound, "null", cx.host.out());
-            }),
-            Ask::Register { who, is_online } => self.register(who, *is_online, cx),
-            Ask::Send { to, msg } => self.send(inbound, to, msg, cx),
-            Ask::Stored => Err(Fault {
-                code: 503,
-                message: "this node has no store for messages",
-                reason: Some("store_down"),
-            }),
-            Ask::StoredForSession => Err(fault(400, "with a msgid, only user ids are receivers")),
-            Ask::Unknown => Err(fault(404, "this is not served here")),
-        };
-        if let Err(fault) = answer
-            && self.phase == Phase::Open
-        {
-            outbound::error(inbound, fault, cx.host.out());
-        }
-    }
-
-    /// A message of somebody whom we do not know yet.
-    fn act_unknown<H: Host>(&mut self, inbound: &Inbound<'_>, cx: &mut Context<'_, H>) {
-        let (who, is_online) = match &inbound.ask {
-            Ask::Heartbeat => return outbound::heartbeat(inbound, cx.now.wall_ms, cx.host.out()),
-            Ask::Connect(who) => (who, true),
-            Ask::Register { who, is_online } => (who, *is_online),
-            _ => return self.refuse_unknown(inbound, fault(401, "authenticate first"), cx),
-        };
-        let claims = match credentials(who, cx) {
-            Ok(Some(claims)) if !is_openid(who, claims.identity.uid()) => {
-                return self.refuse_unknown(inbound, FOREIGN_OPENID, cx);
-            }
-            Ok(Some(claims)) => claims,
-            Ok(None) => return self.refuse_unknown(inbound, fault(401, "authenticate first"), cx),
-            Err(fault) if fault.code == 401 => {
-                outbound::error(inbound, fault, cx.host.out());
-                return self.violate(Violation::TokenBad, cx);
-            }
-            Err(fault) => return self.refuse_unknown(inbound, fault, cx),
-        };
-        let fingerprint = who.token.map_or(0, auth::fingerprint);
-        self.bind(claims.identity, claims.expires_ms, fingerprint, cx);
-        match &inbound.ask {
-            Ask::Connect(_) => outbound::route_ok(inbound, "null", cx.host.out()),
-            _ => {
-                if let Err(fault) = self.register(
-                    &Credentials {
-                        token: None,
-                        ..*who
-                    },
-                    is_online,
-                    cx,
-                ) {
-                    outbound::error(inbound, fault, cx.host.out());
-                }
-            }
-        }
-    }
-
-    fn refuse_unknown<H: Host>(
-        &mut self,
-        inbound: &Inbound<'_>,
-        fault: Fault<'_>,
-        cx: &mut Context<'_, H>,
-    ) {
-        outbound::error(inbound, fault, cx.host.out());
-        self.strike(Violation::Unauthenticated, cx);
-    }
-
-    /// The identity is known: into the roster, and the connected notice.
-    pub(super) fn bind<H: Host>(
-        &mut self,
-        identity: Identity,
-        expires_ms: u64,
-        fingerprint: u64,
-        cx: &mut Context<'_, H>,
-    ) {
-        self.expires_secs = to_secs(expires_ms);
-        self.since_secs = cx.now.wall_secs();
-        self.strikes = 0;
-        let (identity, ordinal) = cx.host.bind(identity, self.since_secs);
-        self.ordinal = ordinal;
-        self.is_online = true;
-        self.identity = Some(identity);
-        self.greet(fingerprint, cx);
-    }
-
-    fn greet<H: Host>(&mut self, fingerprint: u64, cx: &mut Context<'_, H>) {
-        let (Some(identity), Some(session)) = (&self.identity, self.id(cx.rules)) else {
-            return;
-        };
-        let code = cx.host.user_code(fingerprint, identity);
-        let id = cx.host.message_id();
-        outbound::connected(session, identity, &code, id, cx.now.wall_ms, cx.host.out());
-    }
-
-    /// Type 7: name and status of a session that is bound.
-    fn register<H: Host>(
-        &mut self,
-        who: &Credentials<'_>,
-        is_online: bool,
-        cx: &mut Context<'_, H>,
-    ) -> Result<(), Fault<'static>> {
-        self.renew(who, cx)?;
-        let Some(current) = &self.identity else {
-            return Ok(());
-        };
-        if let Some(name) = who.name.filter(|name| *name != current.name()) {
-            let renamed = Identity::new(current.uid(), name)
-                .map_err(|_| fault(400, "userName is longer than 64 bytes"))?;
-            cx.host.rename(&renamed);
-            self.identity = Some(renamed);
-        }
-        let Some(identity) = &self.identity else {
-            return Ok(());
-        };
-        if is_online != self.is_online {
-            cx.host.set_online(identity, is_online);
-            self.is_online = is_online;
-            if is_online {
-                self.greet(0, cx);
-            }
-        }
-        if let (Some(identity), Some(session)) = (&self.identity, self.id(cx.rules)) {
-            outbound::registered(session, identity, is_online, cx.host.out());
-        }
-        Ok(())
-    }
-
-    /// Credentials on a session that has an identity: they must be of the same user.
-    fn renew<H: Host>(
-        &mut self,
-        who: &Credentials<'_>,
-        cx: &mut Context<'_, H>,
-    ) -> Result<(), Fault<'static>> {
-        let Some(identity) = &self.identity else {
-            return Ok(());
-        };
-        let is_own = is_openid(who, identity.uid());
-        if let Some(claims) = credentials(who, cx)? {
-            if claims.identity.uid() != identity.uid() {
-                self.violate(Violation::SecondIdentity, cx);
-                return Err(fault(403, "this connection belongs to another user"));
-            }
-            if is_own {
-                self.expires_secs = to_secs(claims.expires_ms);
-            }
-        }
-        if is_own { Ok(()) } else { Err(FOREIGN_OPENID) }
-    }
-
-    fn send<H: Host>(
-        &mut self,
-        inbound: &Inbound<'_>,
-        to: &Targets<'_>,
-        msg: &str,
-        cx: &mut Context<'_, H>,
-    ) -> Result<(), Fault<'static>> {
-        if to.len() > TARGETS_MAX {
-            return Err(fault(400, "more than 1000 receivers"));
-        }
-        let Some(identity) = &self.identity else {
-            return Ok(());
-        };
-        let mut is_refused = false;
-        let mut missing: Targets<'_> = Targets::new();
-        // Named twice is meant once, or one frame could fill somebody's queue.
-        let mut seen = HashSet::new();
-        for target in to {
-            if to.len() > 1 && !seen.insert(*target) {
-                continue;
-            }
-            let envelope = Envelope {
-                active_ms: cx.now.wall_ms,
-                from: identity.uid(),
-                message_id: cx.host.message_id(),
-                msg,
-                msg_type: 1,
-                request_id: inbound.request_id,
-                trigger: Trigger::WebSocket,
-            };
-            match cx.host.send(target, &envelope) {
-                Sent::ToSomebody => {}
-                Sent::NobodyThere => missing.push(target),
-                Sent::Refused => is_refused = true,
-            }
-        }
-        if !missing.is_empty() {
-            let message = format!("nobody is there: {}", missing.join(","));
-            let fault = Fault {
-                code: 404,
-                message: &message,
-                reason: None,
-            };
-            outbound::error(inbound, fault, cx.host.out());
-        }
-        if is_refused {
-            Err(fault(503, "the node is busy, try again"))
-        } else {
-            Ok(())
-        }
-    }
-}
-
-fn to_secs(millis: u64) -> u32 {
-    millis.div_ceil(1000).min(u64::from(u32::MAX)) as u32
-}
-
-/// True unless it names somebody else.
-fn is_openid(who: &Credentials<'_>, uid: &str) -> bool {
-    who.openid.is_none_or(|openid| openid == uid)
-}
-
-/// Who a message says it comes from, proven as the node's mode asks; none if it does not say.
-fn credentials<H: Host>(
-    who: &Credentials<'_>,
-    cx: &Context<'_, H>,
-) -> Result<Option<Claims>, Fault<'static>> {
-    match &*cx.rules.auth {
-        Auth::Hmac(keys) => {
-            let Some(token) = who.token else {
-                return Ok(None);
-            };
-            let claims = keys
-                .verify(token, cx.now.wall_ms)
-                .map_err(|_| fault(401, "the token is refused"))?;
-            Ok(Some(claims))
-        }
-        Auth::None => {
-            let Some(openid) = who.openid else {
-                return Ok(None);
-            };
-            let identity = Identity::new(openid, who.name.unwrap_or_default()).map_err(
-                |error| match error {
-                    identity::BadIdentity::Id => fault(400, "openid is not a user id"),
-                    identity::BadIdentity::Name => fault(400, "userName is longer than 64 bytes"),
-                },
-            )?;
-            Ok(Some(Claims {
-                identity,
-                expires_ms: 0,
-                perms: Vec::new(),
-            }))
         }
     }
 }

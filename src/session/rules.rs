@@ -1,9 +1,13 @@
-//! What holds for every session of a node; fixed at start.
+//! What holds for every session of a node, until the node is given other rules.
 
 use crate::protocol::limits::Limits;
 use crate::protocol::upgrade::is_loopback_origin;
 use crate::session::auth::Auth;
+use std::fmt;
 use std::sync::Arc;
+
+/// Addresses that share a prefix; one address is the smallest.
+pub use ipnet::IpNet as Network;
 
 pub struct Rules {
     pub limits: Limits,
@@ -12,9 +16,30 @@ pub struct Rules {
     pub path: String,
     pub echo_path: Option<String>,
     pub origins: Origins,
+    /// Peers in these networks are believed when they say for whom they speak.
+    pub trusted_proxies: Vec<Network>,
     pub auth: Arc<Auth>,
+    pub session_policy: SessionPolicy,
+    /// Anybody may join a group, not only who is invited by a member.
+    pub groups_are_open: bool,
     /// `ip:apiPort`, the first part of every session id.
     pub node_name: String,
+}
+
+/// They hold secrets, so nothing of them is shown.
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rules")
+    }
+}
+
+/// How many connections a user may have at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionPolicy {
+    /// As many as `user_sessions_max`.
+    Multi,
+    /// One: a new one takes the place of the one before.
+    Single,
 }
 
 /// Which pages may connect. Clients that are no browsers send no Origin.

@@ -44,7 +44,6 @@ fn what_is_not_built_is_refused_by_name() {
         ["--redis", "redis://127.0.0.1"],
         ["--store", "disk"],
         ["--store", "redis"],
-        ["--auth", "jwt"],
         ["--auth", "http"],
         ["--auth", "redis"],
     ] {
@@ -110,4 +109,24 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     let content = node.post("/api/v1/tokens", &order).content();
     let url = content["url"].as_str().unwrap();
     assert!(url.starts_with("ws://environment?token="), "{url}");
+}
+
+#[test]
+fn with_an_identity_provider_tokens_are_not_made_here() {
+    let with_jwt = |setup: Setup| {
+        let setup = setup.env("THRONG_AUTH", "jwt");
+        let setup = setup.env("THRONG_JWT_ALGORITHM", "HS256");
+        setup.env("THRONG_JWT_KEY", "0123456789abcdef0123456789abcdef")
+    };
+    let token = Setup::bare(Folder::new()).args(&["token", "--user", "alice"]);
+    let says = with_jwt(token).fails_with(2);
+    assert!(says.contains("identity provider"), "{says}");
+    let node = with_jwt(Setup::new()).start();
+    let answer = node.post("/api/v1/tokens", &serde_json::json!({"userId": "alice"}));
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("identity provider"), "{}", answer.body);
+    assert!(!node.errors().contains("demo token"));
+    let refused = node.open("?token=a.b.c", &[]).err().unwrap();
+    assert!(refused.contains(" 401 "), "{refused}");
+    assert!(!node.folder.path("data").exists(), "it needs no secret");
 }

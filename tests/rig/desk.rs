@@ -1,56 +1,112 @@
 //! The node as a session sees it: the reactor's desk, without a reactor.
 
+use std::sync::Arc;
+
 use throng::hub::code::UserCodes;
-use throng::hub::roster::{Roster, Sessions};
+use throng::hub::groups::Groups;
+use throng::hub::node::Node;
+use throng::hub::post::{Carrier, Circumstances, Jammed, Post, Selector, Sender};
+use throng::hub::roster::{Extra, Policy, Roster};
+use throng::hub::watches::Watches;
 use throng::parts::key::Key;
-use throng::protocol::envelope::{Envelope, MessageId};
-use throng::protocol::identity::{self, Identity};
-use throng::protocol::outbound;
-use throng::session::{Counted, Host, Sent};
+use throng::protocol::envelope::{Head, MessageId};
+use throng::protocol::identity::Identity;
+use throng::protocol::limits::Limit;
+use throng::protocol::metadata::Metadata;
+use throng::protocol::order::{Done, Fault, Order};
+use throng::protocol::outbound::{self, SessionId};
+use throng::protocol::upgrade::Refusal;
+use throng::session::host::{Address, Binding, Counted, Host, Speaker};
+use throng::session::rules::{Rules, SessionPolicy};
 
 pub struct Desk {
-    pub roster: Roster,
-    codes: UserCodes,
+    pub post: Post,
+    pub courier: Courier,
+    /// Bytes for the connection whose session is running.
+    pub out: Vec<u8>,
+    pub is_draining: bool,
+    pub counted: Vec<Counted>,
+    /// Sessions whose place was taken.
+    pub replaced: Vec<Key>,
+    extra: Option<Arc<Extra>>,
+    pub perms: Vec<String>,
+}
+
+/// Writes down what is brought to others.
+pub struct Courier {
     /// The connection whose session is running.
     pub key: Key,
-    /// Bytes for that connection.
-    pub out: Vec<u8>,
-    /// Envelopes for others, in the order in which they were sent.
-    pub mail: Vec<(Key, Vec<u8>)>,
-    pub is_draining: bool,
+    /// Messages for others, in the order in which they were sent.
+    pub mail: Vec<(Key, Head, Vec<u8>)>,
+    /// Frames for everybody.
+    pub broadcasts: Vec<(Vec<u8>, Option<Selector>)>,
     /// The way to everybody is full.
     pub is_jammed: bool,
-    pub counted: Vec<Counted>,
+    pub struck: Vec<Limit>,
     next_id: u128,
 }
 
 impl Default for Desk {
     fn default() -> Desk {
+        let node = Node::new("10.0.0.7:8084".into(), "ws://x".into(), None, 100);
         Desk {
-            roster: Roster::default(),
-            codes: UserCodes::new(&[7; 32]),
-            key: Key::new(0, 0, 0),
+            post: Post {
+                roster: Roster::default(),
+                watches: Arc::new(Watches::default()),
+                groups: Groups::default(),
+                codes: UserCodes::new(&[7; 32]),
+                node: Arc::new(node),
+            },
+            courier: Courier {
+                key: Key::new(0, 0, 0),
+                mail: Vec::new(),
+                broadcasts: Vec::new(),
+                is_jammed: false,
+                struck: Vec::new(),
+                next_id: 0,
+            },
             out: Vec::new(),
-            mail: Vec::new(),
             is_draining: false,
-            is_jammed: false,
             counted: Vec::new(),
-            next_id: 0,
+            replaced: Vec::new(),
+            extra: None,
+            perms: Vec::new(),
         }
     }
 }
 
-impl Desk {
-    fn find(&self, target: &str) -> Sessions {
-        if identity::is_id(target) {
-            return self.roster.find(target);
+impl Carrier for Courier {
+    fn message_id(&mut self) -> MessageId {
+        self.next_id += 1;
+        MessageId(self.next_id.to_be_bytes())
+    }
+
+    fn carry(
+        &mut self,
+        to: &[Key],
+        head: Head,
+        write: &dyn Fn(&mut Vec<u8>),
+    ) -> Result<(), Jammed> {
+        if self.is_jammed {
+            return Err(Jammed);
         }
-        let Some((key, uid)) = self.codes.read(target) else {
-            return Sessions::default();
-        };
-        let mut sessions = self.roster.find(&uid);
-        sessions.retain(|session| *session == key);
-        sessions
+        let mut tail = Vec::new();
+        write(&mut tail);
+        self.mail
+            .extend(to.iter().map(|key| (*key, head, tail.clone())));
+        Ok(())
+    }
+
+    fn broadcast(&mut self, frame: Vec<u8>, selector: Option<Selector>) -> Result<(), Jammed> {
+        if self.is_jammed {
+            return Err(Jammed);
+        }
+        self.broadcasts.push((frame, selector));
+        Ok(())
+    }
+
+    fn strike(&mut self, limit: Limit) {
+        self.struck.push(limit);
     }
 }
 
@@ -60,47 +116,83 @@ impl Host for Desk {
     }
 
     fn message_id(&mut self) -> MessageId {
-        self.next_id += 1;
-        MessageId(self.next_id.to_be_bytes())
+        self.courier.message_id()
     }
 
-    fn bind(&mut self, identity: Identity, since_secs: u32) -> (Identity, u16) {
-        let bound = self.roster.bind(identity, self.key, since_secs);
+    fn admit(&mut self, _address: Address<'_>, _rules: &Rules) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn arrive(&mut self, device: Option<&str>, metadata: Metadata) {
+        let device = device.map(Box::from);
+        self.extra = Some(Arc::new(Extra { device, metadata }));
+    }
+
+    fn bind(&mut self, identity: Identity, binding: Binding<'_>) -> (Identity, u16) {
+        let mut extra = self.extra.take();
+        if let Some(device) = binding.device {
+            extra = Some(Arc::new(Extra {
+                device: Some(device.into()),
+                metadata: extra.map_or_else(Metadata::default, |known| known.metadata.clone()),
+            }));
+        }
+        let policy = Policy {
+            is_single: binding.rules.session_policy == SessionPolicy::Single,
+            sessions_max: binding.rules.limits.user_sessions_max,
+        };
+        self.perms = binding.perms;
+        let key = self.courier.key;
+        let roster = &self.post.roster;
+        let bound = roster.bind(identity, key, binding.since_secs, extra, policy);
+        self.replaced.extend(bound.replaced);
         (bound.identity, bound.ordinal)
     }
 
+    fn grant(&mut self, perms: Vec<String>) {
+        self.perms = perms;
+    }
+
+    fn is_granted(&self, perm: &str) -> bool {
+        self.perms.iter().any(|granted| granted == perm)
+    }
+
     fn rename(&mut self, identity: &Identity) {
-        self.roster.rename(identity, self.key);
+        self.post.roster.rename(identity, self.courier.key);
     }
 
     fn set_online(&mut self, identity: &Identity, is_online: bool) {
-        self.roster.set_online(identity.uid(), self.key, is_online);
+        let roster = &self.post.roster;
+        roster.set_online(identity.uid(), self.courier.key, is_online);
     }
 
     fn unbind(&mut self, identity: &Identity) {
-        self.roster.unbind(identity.uid(), self.key);
+        self.post.roster.unbind(identity.uid(), self.courier.key);
     }
 
     fn user_code(&mut self, fingerprint: u64, identity: &Identity) -> String {
         let mut code = String::new();
-        self.codes
-            .write(fingerprint, self.key, identity.uid(), &mut code);
+        let codes = &self.post.codes;
+        codes.write(fingerprint, self.courier.key, identity.uid(), &mut code);
         code
     }
 
-    fn send(&mut self, target: &str, envelope: &Envelope<'_>) -> Sent {
-        let sessions = self.find(target);
-        if sessions.is_empty() {
-            return Sent::NobodyThere;
-        }
-        if self.is_jammed {
-            return Sent::Refused;
-        }
-        let mut tail = Vec::new();
-        envelope.write_tail(&mut tail);
-        self.mail
-            .extend(sessions.into_iter().map(|key| (key, tail.clone())));
-        Sent::ToSomebody
+    fn carry_out<'a>(
+        &mut self,
+        order: &Order<'a>,
+        speaker: Speaker<'_>,
+    ) -> Result<Done<'a>, Fault> {
+        let sender = Sender {
+            identity: speaker.identity,
+            key: self.courier.key,
+            is_online: speaker.is_online,
+        };
+        let cx = Circumstances {
+            now_ms: speaker.now_ms,
+            limits: &speaker.rules.limits,
+            groups_are_open: speaker.rules.groups_are_open,
+            request_id: speaker.request_id,
+        };
+        self.post.carry_out(order, sender, cx, &mut self.courier)
     }
 
     fn is_draining(&self) -> bool {
@@ -114,4 +206,14 @@ impl Host for Desk {
     fn count(&mut self, event: Counted) {
         self.counted.push(event);
     }
+
+    fn strike(&mut self, limit: Limit) {
+        self.courier.struck.push(limit);
+    }
+
+    fn is_tracing(&self) -> bool {
+        false
+    }
+
+    fn trace(&mut self, _: SessionId<'_>, _: u64, _: &'static str, _: String) {}
 }

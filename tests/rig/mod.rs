@@ -26,7 +26,7 @@ use throng::protocol::identity::Identity;
 use throng::protocol::inbound::Scratch;
 use throng::protocol::limits::Limits;
 use throng::session::auth::{Auth, TokenKeys};
-use throng::session::rules::{Origins, Rules};
+use throng::session::rules::{Origins, Rules, SessionPolicy};
 use throng::session::{Context, Newcomer, Phase, Session};
 
 use desk::Desk;
@@ -85,7 +85,10 @@ impl Rig {
             path: "/websocket".to_owned(),
             echo_path: Some("/echo".to_owned()),
             origins: Origins::Any,
+            trusted_proxies: Vec::new(),
             auth: Arc::new(Auth::Hmac(keys)),
+            session_policy: SessionPolicy::Multi,
+            groups_are_open: false,
             node_name: NODE.to_owned(),
         };
         change(&mut rules);
@@ -192,7 +195,7 @@ impl Rig {
     /// The node takes leave of one, as it does of all when it drains.
     pub fn dismiss(&mut self, peer: Peer, code: u16) {
         self.call(peer, |session, cx| {
-            let reason = throng::session::Host::come_back(cx.host);
+            let reason = throng::session::host::Host::come_back(cx.host);
             session.close(code, &reason, cx);
         });
     }
@@ -216,7 +219,7 @@ impl Rig {
 
     /// Users and sessions in the roster.
     pub fn counts(&self) -> (usize, usize) {
-        self.desk.roster.counts()
+        self.desk.post.roster.counts()
     }
 }
 
@@ -257,7 +260,7 @@ impl Rig {
             rules: &self.rules,
             host: &mut self.desk,
         };
-        cx.host.key = key(peer);
+        cx.host.courier.key = key(peer);
         let session = &mut self.ends[peer.0].session;
         session.receive(&mut input, &mut self.scratch, &mut cx);
         let is_used_up = input.at == input.filled;

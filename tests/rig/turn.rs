@@ -4,6 +4,7 @@
 use std::io::IoSlice;
 
 use throng::parts::key::Key;
+use throng::protocol::envelope::Head;
 use throng::protocol::outbound;
 use throng::session::{Context, Phase, Session};
 
@@ -25,7 +26,7 @@ impl Rig {
             rules: &self.rules,
             host: &mut self.desk,
         };
-        cx.host.key = key(peer);
+        cx.host.courier.key = key(peer);
         call(&mut end.session, &mut cx);
         self.settle(peer);
     }
@@ -36,21 +37,21 @@ impl Rig {
         if !out.is_empty() {
             self.ends[peer.0].outbox.push(&out);
         }
-        for (to, tail) in std::mem::take(&mut self.desk.mail) {
-            self.deliver(Peer(to.index()), &tail);
+        for (to, head, tail) in std::mem::take(&mut self.desk.courier.mail) {
+            self.deliver(Peer(to.index()), head, &tail);
         }
         self.flush(peer);
     }
 
-    fn deliver(&mut self, to: Peer, tail: &[u8]) {
+    fn deliver(&mut self, to: Peer, head: Head, tail: &[u8]) {
         let End {
             session, outbox, ..
         } = &mut self.ends[to.0];
         if !session.is_online() {
             return;
         }
-        if let Some(id) = session.id(&self.rules) {
-            outbox.push_with(|out| outbound::delivery(id, tail, out));
+        if let (Some(id), Some(identity)) = (session.id(&self.rules), session.identity()) {
+            outbox.push_with(|out| outbound::delivery(id, identity, head, tail, out));
         }
         self.flush(to);
     }

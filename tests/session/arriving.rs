@@ -4,8 +4,9 @@ use super::rig::feed::Feed;
 use super::rig::wire::{self, Frame, Heard};
 use super::rig::{Peer, Rig};
 use super::status;
+use throng::session::host::Counted;
 use throng::session::rules::Origins;
-use throng::session::{Counted, Newcomer, Phase};
+use throng::session::{Newcomer, Phase};
 
 /// The answer to the upgrade of one who is then bound.
 fn bound(rig: &mut Rig, peer: Peer) -> String {
@@ -189,7 +190,10 @@ fn only_listed_origins_get_in_where_there_is_a_list() {
 fn answer_to(line: usize, fields: usize, count: usize, feed: Feed) -> u16 {
     let bare = wire::head("/websocket?", "");
     let (first, rest) = bare.split_once("\r\n").unwrap();
-    let long = first.replace('?', &format!("?{}", "x".repeat(line - first.len())));
+    let long = first.replace(
+        '?',
+        &format!("?cursor={}", "x".repeat(line - first.len() - 7)),
+    );
     let small = "X: y\r\n".repeat(count.saturating_sub(6));
     let filler = (fields + 2).saturating_sub(rest.len() + small.len() + "Y: \r\n".len());
     let filler = format!("Y: {}\r\n", "z".repeat(filler));

@@ -2,7 +2,7 @@
 
 use super::rig::wire::{Frame, Heard};
 use super::rig::{Peer, Rig};
-use throng::session::Counted;
+use throng::session::host::Counted;
 
 /// Ticks until `peer` hears something, and what.
 fn wait(rig: &mut Rig, peer: Peer, ticks_max: u32) -> (u32, Vec<Heard>) {

@@ -83,21 +83,20 @@ fn without_a_key_only_this_machine_is_heard() {
     let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     let address = listener.local_addr().unwrap();
     let Rig {
-        node,
-        roster,
-        stats,
-        ..
+        node, post, stats, ..
     } = rig;
-    let switchboard = Switchboard::new(Vec::new());
     let services = Services {
         node,
-        roster,
-        switchboard,
+        post,
+        traces: Arc::default(),
+        switchboard: Switchboard::new(Vec::new()),
         stats,
-        auth: Arc::new(Auth::None),
+        drain: crossbeam_channel::bounded(1).0,
         started: Instant::now(),
+        seed: [1, 2],
     };
-    assert!(serve(listener, Options::new(address, None), services).is_err());
+    assert!(!address.ip().is_loopback());
+    assert!(serve(listener, live(None, Auth::None), services).is_err());
 }
 
 #[test]
@@ -123,6 +122,36 @@ fn with_a_key_everything_but_the_probes_needs_it() {
     };
     assert_eq!(ask(KEY).shaped(), 200);
     assert_eq!(ask(&KEY[1..]).shaped(), 401);
+}
+
+#[test]
+fn another_key_and_other_limits_hold_from_the_next_request_on() {
+    let rig = Rig::with(Some(KEY), Auth::None);
+    let ask = |key: &str, body: &str| {
+        let length = body.len();
+        let reply = rig.raw(&format!(
+            "POST /api/v1/messages HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Authorization: Bearer {key}\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        ));
+        reply.shaped()
+    };
+    let body = r#"{"sendToAll":true,"msg":{"x":[1]}}"#;
+    assert_eq!(ask(KEY, body), 200);
+    let other = "f".repeat(32);
+    let with = |change: &dyn Fn(&mut Limits)| {
+        let mut new = live(Some(&other), Auth::None);
+        change(&mut Arc::get_mut(&mut new.rules).unwrap().limits);
+        rig.control.reload(new);
+    };
+    with(&|_| {});
+    assert_eq!((ask(KEY, body), ask(&other, body)), (401, 200));
+    with(&|limits| limits.json_depth_max = 1);
+    assert_eq!(ask(&other, body), 400);
+    with(&|limits| limits.http_body_bytes_max = body.len() - 1);
+    assert_eq!(ask(&other, body), 413);
+    with(&|limits| limits.http_body_bytes_max = body.len());
+    assert_eq!(ask(&other, body), 200);
 }
 
 #[test]

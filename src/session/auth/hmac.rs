@@ -1,62 +1,16 @@
-//! Who a client is: our signed tokens, or nobody's word at all (`none`).
+//! Our own tokens, signed with a secret that backends may share.
 //!
 //! A token is `b64url(uid:uname:expiryMillis[:perm,perm…])`, a dot, and
 //! `b64url(HMAC-SHA256 of the part before the dot)`. The name is percent-encoded.
 
-use std::hash::BuildHasher;
-use std::sync::LazyLock;
-
 use base64::Engine;
-use foldhash::quality::RandomState;
 use hmac::{Hmac, KeyInit, Mac};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sha2::Sha256;
 
+use super::{Claims, SecretError, TOKEN_BYTES_MAX, TokenError, listed, secrets};
 use crate::protocol::b64::B64URL;
 use crate::protocol::identity::Identity;
-
-/// Bytes of one secret at least.
-pub const SECRET_BYTES_MIN: usize = 32;
-/// No honest token is longer.
-const TOKEN_BYTES_MAX: usize = 4 << 10;
-
-/// How a node learns who a client is.
-pub enum Auth {
-    /// Tokens signed with a shared secret.
-    Hmac(TokenKeys),
-    /// The identity is whatever the client says. Loopback only.
-    None,
-}
-
-/// What a valid token says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claims {
-    pub identity: Identity,
-    /// Unix time in milliseconds.
-    pub expires_ms: u64,
-    pub perms: Vec<String>,
-}
-
-/// Why a token is refused. It never holds any part of the token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
-    #[error("the token is malformed")]
-    Malformed,
-    #[error("the token's signature does not match")]
-    Signature,
-    #[error("the token has expired")]
-    Expired,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SecretError {
-    #[error(
-        "line {line} of the token secret has {bytes} bytes, at least {SECRET_BYTES_MIN} are needed"
-    )]
-    TooShort { line: usize, bytes: usize },
-    #[error("the token secret is empty")]
-    Empty,
-}
 
 /// The secrets of a node, with the key schedules done: the first signs, all verify.
 pub struct TokenKeys {
@@ -66,25 +20,12 @@ pub struct TokenKeys {
 impl TokenKeys {
     /// `secret`: one secret a line, the newest first; blank lines are skipped.
     pub fn parse(secret: &str) -> Result<TokenKeys, SecretError> {
-        let mut keys = Vec::new();
-        for (number, line) in secret.lines().map(str::trim).enumerate() {
-            if line.is_empty() {
-                continue;
-            }
-            if line.len() < SECRET_BYTES_MIN {
-                return Err(SecretError::TooShort {
-                    line: number + 1,
-                    bytes: line.len(),
-                });
-            }
-            let key = Hmac::<Sha256>::new_from_slice(line.as_bytes());
-            keys.push(key.expect("HMAC takes a key of any length"));
-        }
-        if keys.is_empty() {
-            Err(SecretError::Empty)
-        } else {
-            Ok(TokenKeys { keys })
-        }
+        let key = |secret: &str| {
+            let key = Hmac::<Sha256>::new_from_slice(secret.as_bytes());
+            key.expect("HMAC takes a key of any length")
+        };
+        let keys = secrets(secret)?.into_iter().map(key).collect();
+        Ok(TokenKeys { keys })
     }
 
     /// A token for `identity` until `expires_ms` (Unix milliseconds).
@@ -135,7 +76,7 @@ impl TokenKeys {
         {
             return Err(TokenError::Signature);
         }
-        let claims = Claims::parse(text).ok_or(TokenError::Malformed)?;
+        let claims = parse(text).ok_or(TokenError::Malformed)?;
         if claims.expires_ms <= now_ms {
             Err(TokenError::Expired)
         } else {
@@ -154,39 +95,20 @@ impl TokenKeys {
     }
 }
 
-/// Eight bytes by which a token is told from others of the same user. A seeded hash of so few
-/// bytes leads nowhere near the 32 of the signature.
-pub fn fingerprint(token: &str) -> u64 {
-    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
-    SEED.hash_one(token)
-}
-
-impl Claims {
-    fn parse(text: &[u8]) -> Option<Claims> {
-        let text = std::str::from_utf8(text).ok()?;
-        let mut parts = text.split(':');
-        let (uid, name, expiry) = (parts.next()?, parts.next()?, parts.next()?);
-        let perms = parts.next();
-        if parts.next().is_some()
-            || expiry.is_empty()
-            || !expiry.bytes().all(|b| b.is_ascii_digit())
-        {
-            return None;
-        }
-        let name = percent_decode_str(name).decode_utf8().ok()?;
-        Some(Claims {
-            identity: Identity::new(uid, &name).ok()?,
-            expires_ms: expiry.parse().ok()?,
-            perms: perms
-                .map(|list| {
-                    list.split(',')
-                        .filter(|p| !p.is_empty())
-                        .map(str::to_owned)
-                        .collect()
-                })
-                .unwrap_or_default(),
-        })
+fn parse(text: &[u8]) -> Option<Claims> {
+    let text = std::str::from_utf8(text).ok()?;
+    let mut parts = text.split(':');
+    let (uid, name, expiry) = (parts.next()?, parts.next()?, parts.next()?);
+    let perms = parts.next();
+    if parts.next().is_some() || expiry.is_empty() || !expiry.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
     }
+    let name = percent_decode_str(name).decode_utf8().ok()?;
+    Some(Claims {
+        identity: Identity::new(uid, &name).ok()?,
+        expires_ms: expiry.parse().ok()?,
+        perms: perms.map(listed).unwrap_or_default(),
+    })
 }
 
 #[cfg(test)]
@@ -295,12 +217,5 @@ mod tests {
                 "{bad}"
             );
         }
-    }
-
-    #[test]
-    fn short_secrets_are_an_error_that_names_the_line() {
-        let error = TokenKeys::parse(&format!("{NEW}\nshort")).err();
-        assert_eq!(error, Some(SecretError::TooShort { line: 2, bytes: 5 }));
-        assert_eq!(TokenKeys::parse("\n \n").err(), Some(SecretError::Empty));
     }
 }

@@ -1,0 +1,276 @@
+//! Pushes as backends send them, over HTTP or by the route `message/send`: to everybody who is
+//! here, or to those of a list who are.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::post::{Carrier, Circumstances, Jammed, Post, Selector, deliver};
+use crate::protocol::compact::{TooDeep, compact};
+use crate::protocol::envelope::{Body, Envelope, MessageId, Trigger};
+use crate::protocol::frame::{self, Opcode};
+use crate::protocol::identity::is_id;
+use crate::protocol::limits::Limit;
+use crate::protocol::order::Reply;
+
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// What a caller may say. Unknown fields are ignored, as everywhere; so is `uniqueMsgid` where
+/// nothing is stored that could be told from a repetition.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Push {
+    to: Option<Value>,
+    msg: Option<Box<RawValue>>,
+    send_to_all: Option<bool>,
+    request_id: Option<String>,
+    from: Option<String>,
+    store: Option<bool>,
+    delay: Option<i64>,
+    selector: Option<Map<String, Value>>,
+}
+
+/// A push that can be carried out.
+struct Message {
+    msg: String,
+    from: String,
+    request_id: String,
+    trigger: Trigger,
+    active_ms: u64,
+}
+
+/// Carries out the push in `body` (JSON). `sender`: the user whose session gives it; none where
+/// it came over HTTP and may name one.
+pub fn carry_out(
+    post: &Post,
+    body: &[u8],
+    sender: Option<&str>,
+    cx: Circumstances<'_>,
+    carrier: &mut impl Carrier,
+) -> Reply {
+    outcome(post, body, sender, cx, carrier).unwrap_or_else(|reply| reply)
+}
+
+fn outcome(
+    post: &Post,
+    body: &[u8],
+    sender: Option<&str>,
+    cx: Circumstances<'_>,
+    carrier: &mut impl Carrier,
+) -> Result<Reply, Reply> {
+    let push: Push = serde_json::from_slice(body)
+        .map_err(|error| bad(format!("the body is not as expected: {error}")))?;
+    let is_for_all = push.send_to_all.unwrap_or(false);
+    let targets = targets(&push, is_for_all, cx, carrier)?;
+    let selector = selector(&push, cx, carrier)?;
+    let is_live = is_for_all || push.store == Some(false);
+    let is_delayed = push.delay.is_some_and(|secs| secs != 0);
+    if selector.is_some() && !is_live {
+        return Err(bad("a selector goes with sendToAll or with store: false"));
+    }
+    if is_live && is_delayed {
+        return Err(bad(
+            "a delay needs a message that is stored, and this one is not",
+        ));
+    }
+    if is_delayed || (!is_for_all && push.store == Some(true)) {
+        let msg = "this node has no store: leave out delay and \"store\":true to reach those \
+                   who are online";
+        return Err(Reply::error(503, msg).with(json!({"reason": "store_down"})));
+    }
+    let message = Message::new(push, sender, cx, carrier)?;
+    if is_for_all {
+        broadcast(&message, selector, carrier)
+    } else {
+        address(post, &message, targets, selector, carrier)
+    }
+}
+
+/// Who is named, each once.
+fn targets(
+    push: &Push,
+    is_for_all: bool,
+    cx: Circumstances<'_>,
+    carrier: &mut impl Carrier,
+) -> Result<Vec<String>, Reply> {
+    let shape = || bad("to must be an array of user ids");
+    let named: Vec<&str> = match &push.to {
+        None => Vec::new(),
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(many)) => many
+            .iter()
+            .map(|id| id.as_str().ok_or_else(shape))
+            .collect::<Result<_, _>>()?,
+        Some(_) => return Err(shape()),
+    };
+    let max = cx.limits.targets_max;
+    if named.len() > max {
+        carrier.strike(Limit::Targets);
+        let count = named.len();
+        return Err(bad(format!(
+            "{count} targets are more than the {max} of one call"
+        )));
+    }
+    if named.is_empty() && !is_for_all {
+        return Err(bad("to is empty: name user ids, or set sendToAll"));
+    }
+    let mut seen = std::collections::HashSet::new();
+    Ok(named
+        .into_iter()
+        .filter(|id| seen.insert(*id))
+        .map(str::to_owned)
+        .collect())
+}
+
+/// The pairs that connections must match; none where any will do.
+fn selector(
+    push: &Push,
+    cx: Circumstances<'_>,
+    carrier: &mut impl Carrier,
+) -> Result<Option<Selector>, Reply> {
+    let Some(pairs) = push.selector.as_ref().filter(|pairs| !pairs.is_empty()) else {
+        return Ok(None);
+    };
+    if pairs.len() > cx.limits.metadata_pairs_max {
+        carrier.strike(Limit::Metadata);
+        let max = cx.limits.metadata_pairs_max;
+        return Err(bad(format!("a selector has at most {max} pairs")));
+    }
+    let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+    let selector: Option<Selector> = pairs.iter().map(text).collect();
+    selector
+        .map(Some)
+        .ok_or_else(|| bad("the values of a selector are strings"))
+}
+
+fn broadcast(
+    message: &Message,
+    selector: Option<Selector>,
+    carrier: &mut impl Carrier,
+) -> Result<Reply, Reply> {
+    let id = carrier.message_id();
+    let mut encoded = Vec::new();
+    frame::append(Opcode::Text, &mut encoded, |out| {
+        message.envelope(id).write_broadcast(out)
+    });
+    carrier
+        .broadcast(encoded, selector)
+        .map_err(|Jammed| busy().with(json!({"reason": "busy"})))?;
+    Ok(Reply::ok(json!({"*": id.to_string()})))
+}
+
+/// One id for each target, shared by the sessions of that user.
+fn address(
+    post: &Post,
+    message: &Message,
+    targets: Vec<String>,
+    selector: Option<Selector>,
+    carrier: &mut impl Carrier,
+) -> Result<Reply, Reply> {
+    let (mut sent, mut unknown, mut refused) = (Map::new(), Vec::new(), Vec::new());
+    for target in targets {
+        let sessions = match &selector {
+            None => post.roster.find(&target),
+            Some(selector) => post.roster.find_matching(&target, selector),
+        };
+        if sessions.is_empty() {
+            unknown.push(target);
+            continue;
+        }
+        let envelope = message.envelope(carrier.message_id());
+        match deliver(&sessions, &envelope, carrier) {
+            Ok(id) => {
+                sent.insert(target, id.to_string().into());
+            }
+            Err(Jammed) => refused.push(target),
+        }
+    }
+    if !refused.is_empty() {
+        let content =
+            json!({"reason": "busy", "sent": sent, "notSent": refused, "unknown": unknown});
+        return Err(busy().with(content));
+    }
+    Ok(if unknown.is_empty() {
+        Reply::ok(sent.into())
+    } else {
+        Reply::unknown(unknown)
+    })
+}
+
+impl Message {
+    fn new(
+        push: Push,
+        sender: Option<&str>,
+        cx: Circumstances<'_>,
+        carrier: &mut impl Carrier,
+    ) -> Result<Message, Reply> {
+        let raw = push.msg.ok_or_else(|| bad("msg is missing"))?;
+        let depth_max = cx.limits.json_depth_max;
+        let msg = compact(raw.get(), depth_max).map_err(|TooDeep| {
+            carrier.strike(Limit::JsonDepth);
+            bad(format!("msg nests deeper than {depth_max}"))
+        })?;
+        let from = match sender {
+            Some(uid) => uid.to_owned(),
+            None => push.from.unwrap_or_else(|| "system".to_owned()),
+        };
+        if !is_id(&from) {
+            return Err(bad("from must be a user id: 1 to 64 of [A-Za-z0-9_.@-]"));
+        }
+        let given = push.request_id.or(cx.request_id.map(str::to_owned));
+        let request_id = given.unwrap_or_else(|| uuid(carrier.message_id()));
+        if request_id.len() > REQUEST_ID_BYTES_MAX {
+            return Err(bad(format!(
+                "requestId has more than {REQUEST_ID_BYTES_MAX} bytes"
+            )));
+        }
+        Ok(Message {
+            msg,
+            from,
+            request_id,
+            trigger: match sender {
+                Some(_) => Trigger::WebSocket,
+                None => Trigger::Http,
+            },
+            active_ms: cx.now_ms,
+        })
+    }
+
+    fn envelope(&self, message_id: MessageId) -> Envelope<'_> {
+        Envelope {
+            active_ms: self.active_ms,
+            from: &self.from,
+            message_id,
+            body: Body::Raw(&self.msg),
+            msg_type: 1,
+            request_id: Some(&self.request_id),
+            trigger: self.trigger,
+        }
+    }
+}
+
+fn bad(msg: impl Into<std::borrow::Cow<'static, str>>) -> Reply {
+    Reply::error(400, msg)
+}
+
+fn busy() -> Reply {
+    Reply::error(
+        503,
+        "this node is too far behind to take more: try again in a moment",
+    )
+}
+
+/// A random UUID (version 4) out of 128 random bits.
+fn uuid(id: MessageId) -> String {
+    let bits = u128::from_be_bytes(id.0);
+    let bits = bits & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ]
+    .join("-")
+}

@@ -1,0 +1,24 @@
+//! The family of `{"to":…,"msg":…,"msgType":…}`.
+
+use super::{Ask, Fields, list};
+use crate::protocol::json::Value;
+use crate::protocol::order::Order;
+
+pub(super) fn read<'a>(fields: &Fields<'_, 'a>) -> Result<Ask<'a>, &'static str> {
+    let kind = match fields.msg_type {
+        None | Some(Value::Text("")) => 1,
+        Some(value) => value.as_int().ok_or("msgType is not a number")?,
+    };
+    match kind {
+        1 => {
+            let to = fields.to.and_then(list).filter(|to| !to.is_empty());
+            let to = to.ok_or("to is not a user id or a list of them")?;
+            let msg = fields.msg_key.and_then(|key| fields.source.after(key));
+            let msg = msg.ok_or("msg is missing")?;
+            Ok(Ask::Order(Order::Send { to, msg }))
+        }
+        2 => Ok(Ask::Unknown),
+        3 => Ok(Ask::Heartbeat),
+        _ => Err("unknown msgType"),
+    }
+}

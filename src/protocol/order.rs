@@ -1,0 +1,195 @@
+//! What somebody wants of others: one vocabulary for the three families of messages and the HTTP
+//! API, and what comes of it.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use smallvec::SmallVec;
+
+use super::envelope::MessageId;
+
+/// User ids or user codes.
+pub type Targets<'a> = SmallVec<[&'a str; 4]>;
+
+/// One wish, whatever the family or the door that it came through.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order<'a> {
+    /// An envelope for each of `to`; `msg` is JSON text.
+    Send {
+        to: Targets<'a>,
+        msg: &'a str,
+    },
+    /// A chat message to a user.
+    Chat {
+        to: &'a str,
+        text: ChatText<'a>,
+    },
+    /// A chat message to the members of a group.
+    GroupChat {
+        group: &'a str,
+        text: ChatText<'a>,
+    },
+    Group(GroupOrder<'a>),
+    /// Who of `uids` is online, and whose coming and going this connection wants to hear of.
+    Online {
+        uids: Targets<'a>,
+        watch: Targets<'a>,
+        unwatch: Targets<'a>,
+    },
+    /// A push as backends send it; `body` is the JSON text of one.
+    Push {
+        body: &'a str,
+    },
+}
+
+/// What a chat message says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ChatText<'a> {
+    /// A JSON string, quotes and escapes as the sender wrote them.
+    pub message: &'a str,
+    pub file_type: FileType<'a>,
+}
+
+/// A number or a string from the client; always a string to others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum FileType<'a> {
+    Number(i64),
+    Text(&'a str),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum GroupOrder<'a> {
+    /// Makes a group of the caller and `members`.
+    Create {
+        id: &'a str,
+        members: Targets<'a>,
+    },
+    /// Adds `members`, or the caller where none are named.
+    Join {
+        id: &'a str,
+        members: Targets<'a>,
+    },
+    Leave {
+        id: &'a str,
+    },
+    /// Who is in it; changes nothing.
+    Members {
+        id: &'a str,
+    },
+}
+
+/// A group as its members see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupView {
+    pub group_id: String,
+    /// Display names, in the order of `user_id_list`; who is not here is called by the id.
+    pub name_list: Vec<String>,
+    pub user_id_list: Vec<String>,
+}
+
+/// What came of an order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Done<'a> {
+    Sent(Deliveries<'a>),
+    /// A chat message is on its way.
+    Accepted(MessageId),
+    Group(GroupView),
+    Reply(Reply),
+}
+
+/// What came of an envelope for several.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Deliveries<'a> {
+    pub accepted: SmallVec<[(&'a str, MessageId); 4]>,
+    pub missing: Targets<'a>,
+    /// They are here, and the way to them is full.
+    pub refused: Targets<'a>,
+}
+
+/// An answer in the one shape that routes and the HTTP API share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// An HTTP status, or -501: some of those named are not here.
+    pub status: i32,
+    pub content: serde_json::Value,
+    pub msg: Cow<'static, str>,
+}
+
+/// Text of every success, and of one that did not reach all, as the systems that we serve have it.
+pub const OK_TEXT: &str = "操作成功";
+pub const SOME_UNKNOWN_TEXT: &str = "存在找不到的客户端";
+/// Status where some of those named are not here.
+pub const SOME_UNKNOWN: i32 = -501;
+
+impl Reply {
+    pub fn ok(content: serde_json::Value) -> Reply {
+        Reply {
+            status: 200,
+            content,
+            msg: OK_TEXT.into(),
+        }
+    }
+
+    /// `ids` are not here.
+    pub fn unknown(ids: Vec<String>) -> Reply {
+        Reply {
+            status: SOME_UNKNOWN,
+            content: ids.into(),
+            msg: SOME_UNKNOWN_TEXT.into(),
+        }
+    }
+
+    pub fn error(status: u16, msg: impl Into<Cow<'static, str>>) -> Reply {
+        Reply {
+            status: status.into(),
+            content: serde_json::Value::Null,
+            msg: msg.into(),
+        }
+    }
+
+    pub fn with(self, content: serde_json::Value) -> Reply {
+        Reply { content, ..self }
+    }
+}
+
+/// An error that does not end a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// One of 400, 401, 403, 404, 409, 413, 429, 503.
+    pub code: u16,
+    pub message: Cow<'static, str>,
+    /// A word for programs where the code alone does not say enough.
+    pub reason: Option<&'static str>,
+}
+
+impl Fault {
+    pub const fn new(code: u16, message: &'static str) -> Fault {
+        Fault {
+            code,
+            message: Cow::Borrowed(message),
+            reason: None,
+        }
+    }
+
+    pub const fn because(mut self, reason: &'static str) -> Fault {
+        self.reason = Some(reason);
+        self
+    }
+
+    /// With words that depend on the case.
+    pub fn saying(mut self, message: String) -> Fault {
+        self.message = Cow::Owned(message);
+        self
+    }
+}
+
+impl From<Fault> for Reply {
+    fn from(fault: Fault) -> Reply {
+        let content = match fault.reason {
+            Some(reason) => serde_json::json!({ "reason": reason }),
+            None => serde_json::Value::Null,
+        };
+        Reply::error(fault.code, fault.message).with(content)
+    }
+}

@@ -1,0 +1,140 @@
+//! One node, from a proven configuration to its last connection: wires the threads together,
+//! waits for signals, watches the reactors, takes other rules, drains.
+//!
+//! Owns: the order of the start. Reactors come first, while nothing but the standard streams
+//! and the mailboxes' bells is open (see `reactor/start.rs`); everything else after them.
+
+mod error;
+mod life;
+mod memory;
+mod names;
+mod plan;
+mod presence;
+mod reload;
+mod rules;
+mod start;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::bounded;
+
+use crate::config::Config;
+use crate::control::{self, Live};
+use crate::hub::groups::Groups;
+use crate::hub::ids::MessageIds;
+use crate::hub::node::Node;
+use crate::hub::post::Post;
+use crate::hub::roster::Roster;
+use crate::hub::traces::Traces;
+use crate::hub::watches::Watches;
+use crate::log::Log;
+use crate::mailbox::Switchboard;
+use crate::reactor::Shared;
+use crate::stats::ReactorStats;
+use life::Events;
+use plan::Plan;
+use reload::{Reload, Untold};
+use watch::Watchdog;
+
+pub use error::ServeError;
+pub use memory::queue_budget;
+pub use reload::Load;
+
+/// Runs a node until it has drained. `load` reads the configuration again when it is asked to.
+pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
+    reload::warn_of(&config.warnings);
+    let plan = Plan::new(&config)?;
+    let config = rules::with_secret(config)?;
+    let auth = rules::auth(&config)?;
+    let codes = rules::user_codes(&auth)?;
+
+    let stats: Vec<Arc<ReactorStats>> = (0..plan.reactors).map(|_| Arc::default()).collect();
+    let (mailboxes, inboxes) = start::mailboxes(plan.reactors)?;
+    let (starting, listen) = start::start_reactors(&config, &plan, inboxes, &stats)?;
+
+    let api = control::bind(config.api).map_err(|source| ServeError::Listen {
+        addr: config.api,
+        source,
+    })?;
+    let api_addr = api.local_addr()?;
+    let ws_url = format!("ws://{}{}", names::reachable(listen), config.path);
+    let is_local = listen.ip().is_loopback();
+    let public_url = config
+        .public_url
+        .clone()
+        .or_else(|| is_local.then(|| ws_url.clone()));
+    let name = names::node_name(config.advertise.as_deref(), api_addr);
+    let rules = Arc::new(rules::rules(&config, auth, name.clone()));
+    let node = Arc::new(Node::new(name, ws_url, public_url, plan.max_connections));
+    rules::apply_to_node(&rules, &node);
+    let switchboard = Switchboard::new(mailboxes);
+    let watches = Arc::new(Watches::default());
+    let ids = MessageIds::new(start::seed()?);
+    let teller = presence::teller(watches.clone(), switchboard.clone(), ids);
+    let post = Arc::new(Post {
+        roster: Roster::for_sessions(plan.max_connections).observed_by(teller),
+        watches,
+        groups: Groups::default(),
+        codes,
+        node: node.clone(),
+    });
+    let traces = Arc::new(Traces::default());
+    let origin = Instant::now();
+    let shared = Arc::new(Shared {
+        node: node.clone(),
+        post: post.clone(),
+        traces: traces.clone(),
+        switchboard: switchboard.clone(),
+        origin,
+    });
+    let threads = starting
+        .into_iter()
+        .map(|one| one.go(shared.clone(), rules.clone()));
+    let ended = start::watch_ends(threads.collect());
+    let (drain, drains) = bounded(1);
+    let services = control::Services {
+        node: node.clone(),
+        post,
+        traces,
+        switchboard: switchboard.clone(),
+        stats: stats.clone().into(),
+        drain,
+        started: origin,
+        seed: start::seed()?,
+    };
+    let live = Live {
+        rules: rules.clone(),
+        api_key: config.api_key.clone(),
+    };
+    let control = control::serve(api, live, services)?;
+    let events = Events {
+        signals: start::signals()?,
+        drains,
+        ended,
+    };
+    tracing::info!(
+        reactors = plan.reactors,
+        max_connections = plan.max_connections,
+        private_file_tables = plan.has_private_tables,
+        queue_bytes_max = rules.limits.node_queue_bytes_max,
+        "the node is up"
+    );
+    names::announce(&node, api_addr, &rules.auth);
+
+    let reload = Reload {
+        config,
+        rules,
+        load,
+        log,
+        control: &control,
+        node: node.clone(),
+        switchboard: switchboard.clone(),
+        untold: Untold::default(),
+    };
+    let watchdog = Watchdog::new(stats, origin);
+    let outcome = life::serve_until_drained(&node, &switchboard, &events, reload, watchdog);
+    control.stop();
+    outcome
+}

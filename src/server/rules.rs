@@ -1,0 +1,82 @@
+//! From the configuration to what sessions go by: who is believed, which pages may come, limits.
+
+use std::sync::Arc;
+
+use super::ServeError;
+use super::memory::queue_budget;
+use crate::config::{AuthMode, Config, load_or_create_secret};
+use crate::hub::code::UserCodes;
+use crate::hub::node::Node;
+use crate::protocol::limits::Limits;
+use crate::session::auth::{Auth, JwtKeys, TokenKeys};
+use crate::session::rules::{Origins, Rules};
+
+/// Where tokens need a secret and none was set, it is the one in the data directory.
+pub fn with_secret(mut config: Config) -> Result<Config, ServeError> {
+    if config.auth == AuthMode::Hmac && config.token_secret.is_none() {
+        config.token_secret = Some(load_or_create_secret(&config.data_dir)?);
+    }
+    Ok(config)
+}
+
+/// `config` has its secret.
+pub fn auth(config: &Config) -> Result<Auth, ServeError> {
+    Ok(match config.auth {
+        AuthMode::Hmac => {
+            let secret = config.token_secret.as_deref().unwrap_or_default();
+            Auth::Hmac(TokenKeys::parse(secret)?)
+        }
+        AuthMode::Jwt => {
+            let jwt = config.jwt.as_ref();
+            let jwt = jwt.expect("this mode was proven together with its keys");
+            let (issuer, audience) = (jwt.issuer.as_deref(), jwt.audience.as_deref());
+            let keys = JwtKeys::parse(jwt.algorithm, &jwt.keys, issuer, audience)?;
+            Auth::Jwt(keys)
+        }
+        AuthMode::None => Auth::None,
+    })
+}
+
+/// They stay readable for as long as the node runs, whatever becomes of the secrets.
+pub fn user_codes(auth: &Auth) -> Result<UserCodes, ServeError> {
+    if let Auth::Hmac(keys) = auth {
+        return Ok(UserCodes::new(&keys.derive("user codes")));
+    }
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(ServeError::Random)?;
+    Ok(UserCodes::new(&key))
+}
+
+pub fn rules(config: &Config, auth: Auth, node_name: String) -> Rules {
+    let limits = Limits {
+        node_queue_bytes_max: queue_budget(&config.limits),
+        ..config.limits.clone()
+    };
+    Rules {
+        echo_limits: limits.echo(),
+        limits,
+        path: config.path.clone(),
+        echo_path: config.echo_path.clone(),
+        origins: origins(config),
+        trusted_proxies: config.trusted_proxies.clone(),
+        auth: Arc::new(auth),
+        session_policy: config.session_policy,
+        groups_are_open: config.groups_are_open,
+        node_name,
+    }
+}
+
+/// The limits that hold for all connections together.
+pub fn apply_to_node(rules: &Rules, node: &Node) {
+    let limits = &rules.limits;
+    node.set_limits(limits.strangers_percent_max, limits.node_queue_bytes_max);
+}
+
+fn origins(config: &Config) -> Origins {
+    let listed = config.allowed_origins.clone();
+    match config.auth {
+        AuthMode::None => Origins::LocalOr(listed),
+        AuthMode::Hmac | AuthMode::Jwt if listed.is_empty() => Origins::Any,
+        AuthMode::Hmac | AuthMode::Jwt => Origins::Listed(listed),
+    }
+}

@@ -1,0 +1,87 @@
+//! What a session may ask of the node that it lives on.
+
+use crate::protocol::envelope::MessageId;
+use crate::protocol::identity::Identity;
+use crate::protocol::limits::Limit;
+use crate::protocol::metadata::Metadata;
+use crate::protocol::order::{Done, Fault, Order};
+use crate::protocol::outbound::SessionId;
+use crate::protocol::upgrade::Refusal;
+use crate::session::rules::Rules;
+
+/// The node as a session sees it. The reactor implements it, and a recorder in tests.
+pub trait Host {
+    /// Takes bytes for this peer, in order.
+    fn out(&mut self) -> &mut Vec<u8>;
+    fn message_id(&mut self) -> MessageId;
+    /// Whether the peer's address may have one more upgrade and one more connection.
+    fn admit(&mut self, address: Address<'_>, rules: &Rules) -> Result<(), Refusal>;
+    /// Keeps what the upgrade says of the connection until it is bound.
+    fn arrive(&mut self, device: Option<&str>, metadata: Metadata);
+    /// Enters this connection in the roster, and closes those whose place it takes. The identity
+    /// is then shared with equal ones, and the number tells apart sessions of one second.
+    fn bind(&mut self, identity: Identity, binding: Binding<'_>) -> (Identity, u16);
+    /// Replaces what the token allows.
+    fn grant(&mut self, perms: Vec<String>);
+    fn is_granted(&self, perm: &str) -> bool;
+    fn rename(&mut self, identity: &Identity);
+    fn set_online(&mut self, identity: &Identity, is_online: bool);
+    fn unbind(&mut self, identity: &Identity);
+    /// This session's user code.
+    fn user_code(&mut self, fingerprint: u64, identity: &Identity) -> String;
+    /// Does what this session's user wants of others.
+    fn carry_out<'a>(&mut self, order: &Order<'a>, speaker: Speaker<'_>)
+    -> Result<Done<'a>, Fault>;
+    fn is_draining(&self) -> bool;
+    /// The reason of 1012 and 1013.
+    fn come_back(&mut self) -> String;
+    fn count(&mut self, event: Counted);
+    /// A limit has struck.
+    fn strike(&mut self, limit: Limit);
+    /// Whether anybody is traced: if not, nothing need be told.
+    fn is_tracing(&self) -> bool;
+    /// Something happened to this session, told in a few words without any secret.
+    fn trace(&mut self, session: SessionId<'_>, now_ms: u64, what: &'static str, detail: String);
+}
+
+/// What a proxy says of who is behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address<'a> {
+    /// Nothing: the peer speaks for itself.
+    OfPeer,
+    /// The values of `X-Forwarded-For`, the last one last; believed from a trusted proxy only.
+    Forwarded(&'a [&'a str]),
+}
+
+/// What a connection is bound with.
+pub struct Binding<'a> {
+    /// Unix time.
+    pub since_secs: u32,
+    /// Named after the upgrade; none: what the upgrade said.
+    pub device: Option<&'a str>,
+    pub perms: Vec<String>,
+    pub rules: &'a Rules,
+}
+
+/// Whose order it is.
+#[derive(Clone, Copy)]
+pub struct Speaker<'a> {
+    pub identity: &'a Identity,
+    pub is_online: bool,
+    pub request_id: Option<&'a str>,
+    /// Unix milliseconds.
+    pub now_ms: u64,
+    pub rules: &'a Rules,
+}
+
+/// Events that only the session sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    Frame,
+    Ping,
+    Refusal(u16),
+    Close(u16),
+    Farewell,
+    /// An error that did not end the connection, by its code.
+    Error(u16),
+}
