@@ -61,10 +61,7 @@ fn token(args: TokenArgs) -> Result<(), Failure> {
     let config = TokenConfig::load(&args, &Environment::of_process())?;
     match config.auth {
         AuthMode::Hmac => {}
-        AuthMode::Jwt => {
-            let sentence = "with auth = \"jwt\" tokens come from the identity provider: ask there";
-            return Err(Failure::bad(sentence));
-        }
+        AuthMode::Jwt => return Err(Failure::bad(tokens::NOT_OURS)),
         AuthMode::None => {
             let sentence = "with auth = \"none\" tokens mean nothing: clients name themselves";
             return Err(Failure::bad(sentence));

@@ -127,9 +127,9 @@ impl Changes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::checks::prove;
-    use super::super::layers::Layers;
     use super::*;
+    use crate::config::checks::prove;
+    use crate::config::layers::Layers;
 
     const KEY: &str = "0123456789abcdef0123456789abcdef";
 

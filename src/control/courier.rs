@@ -24,7 +24,7 @@ impl Courier<'_> {
 impl Carrier for Courier<'_> {
     fn message_id(&mut self) -> MessageId {
         let ids = self.0.ids.lock();
-        ids.unwrap_or_else(PoisonError::into_inner).next()
+        ids.unwrap_or_else(PoisonError::into_inner).message_id()
     }
 
     fn carry(

@@ -14,6 +14,10 @@ const TTL_SECS_MAX: u64 = 10 * 365 * 24 * 3600;
 /// With the rest of an upgrade's request line it stays within that line's limit.
 const TOKEN_BYTES_MAX: usize = 3 << 10;
 
+/// Why there are none where others sign.
+pub const NOT_OURS: &str = "with auth = \"jwt\" tokens come from the identity provider that \
+                            holds the keys: ask it for one";
+
 /// Whom a token is for.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -62,11 +66,7 @@ pub(super) async fn issue(State(desk): Shared, request: Request) -> Result<Answe
     let live = desk.live.get();
     let keys = match &*live.rules.auth {
         Auth::Hmac(keys) => keys,
-        Auth::Jwt(_) => {
-            let msg = "this node runs with auth = \"jwt\", where tokens come from the identity \
-                    provider: ask there";
-            return Err(Answer::bad(msg));
-        }
+        Auth::Jwt(_) => return Err(Answer::bad(NOT_OURS)),
         Auth::None => {
             let msg = "this node runs with auth = \"none\", where tokens mean nothing: clients \
                     name themselves";

@@ -17,7 +17,7 @@ impl MessageIds {
         }
     }
 
-    pub fn next(&mut self) -> MessageId {
+    pub fn message_id(&mut self) -> MessageId {
         let mut id = [0; 16];
         let random = self.random();
         id[..8].copy_from_slice(&self.prefix.to_be_bytes());

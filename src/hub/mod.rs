@@ -1,5 +1,6 @@
 //! Who is here and where a message goes. Pure: no socket, thread or clock.
 
+pub mod addresses;
 pub mod code;
 pub mod groups;
 pub mod ids;

@@ -4,6 +4,7 @@ pub mod gate;
 pub mod key;
 pub mod outbox;
 pub mod pages;
+pub mod rate;
 pub mod ring;
 pub mod room;
 pub mod slots;

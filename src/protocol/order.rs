@@ -91,7 +91,7 @@ pub struct GroupView {
 /// What came of an order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Done<'a> {
-    Sent(Deliveries<'a>),
+    Sent(Box<Deliveries<'a>>),
     /// A chat message is on its way.
     Accepted(MessageId),
     Group(GroupView),

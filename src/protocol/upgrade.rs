@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
+use smallvec::SmallVec;
 use tungstenite::handshake::derive_accept_key;
 
 use super::envelope::Text;
@@ -59,6 +60,8 @@ pub struct Request<'a> {
     origin: Single<'a>,
     authorization: Single<'a>,
     offers: Option<Offers<'a>>,
+    /// Each of them counts: proxies append fields as well as entries.
+    forwarded_for: SmallVec<[&'a str; 2]>,
     has_body: bool,
 }
 
@@ -158,6 +161,7 @@ impl<'a> Request<'a> {
             origin: Single::Absent,
             authorization: Single::Absent,
             offers: None,
+            forwarded_for: SmallVec::new(),
             has_body: false,
         };
         for field in parsed.headers.iter() {
@@ -197,6 +201,9 @@ impl<'a> Request<'a> {
                 offers.ours |= part == SUBPROTOCOL;
                 offers.token = offers.token.or(part.strip_prefix(BEARER));
             }
+        } else if is("x-forwarded-for") {
+            // Anybody may send it, so one that is no text is no fault: it names nobody.
+            self.forwarded_for.push(text().unwrap_or_default());
         } else if is("content-length") {
             self.has_body |= text()? != "0";
         } else if is("transfer-encoding") {
@@ -251,6 +258,11 @@ impl<'a> Request<'a> {
             Single::Value(origin) => Ok(Some(origin)),
             Single::Repeated => Err(refuse(400, "more than one Origin")),
         }
+    }
+
+    /// The `X-Forwarded-For` fields, in their order: true only as far as whoever wrote them is.
+    pub fn forwarded_for(&self) -> impl DoubleEndedIterator<Item = &'a str> {
+        self.forwarded_for.iter().copied()
     }
 
     /// The token, from the query, the Authorization field or the subprotocols, in this order.
@@ -468,6 +480,30 @@ mod tests {
         );
         assert_eq!(parse(&bare(offered)), (Some("C.c".into()), true));
         assert_eq!(parse(&bare("Sec-WebSocket-Protocol: chat")), (None, false));
+    }
+
+    #[test]
+    fn every_field_of_proxies_is_seen_in_its_order() {
+        let seen = |fields: &[u8]| {
+            let head = GOOD.strip_suffix("\r\n").unwrap().as_bytes();
+            let head = [head, fields, b"\r\n"].concat();
+            let request = Request::parse(&head, &Limits::default()).unwrap();
+            assert!(request.accept_key().is_ok());
+            let seen = request.forwarded_for().map(str::to_owned);
+            seen.collect::<Vec<String>>()
+        };
+        assert_eq!(seen(b""), [""; 0]);
+        assert_eq!(
+            seen(b"X-Forwarded-For: 1.2.3.4 , ::1 \r\n"),
+            ["1.2.3.4 , ::1"]
+        );
+        let several =
+            b"x-forwarded-for: a\r\nX-Other: b\r\nX-FORWARDED-FOR:\r\nX-Forwarded-For: c\r\n";
+        assert_eq!(seen(several), ["a", "", "c"]);
+        assert_eq!(
+            seen(b"X-Forwarded-For: \xff\r\nX-Forwarded-For: d\r\n"),
+            ["", "d"]
+        );
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Courier {
 
 impl Carrier for Courier {
     fn message_id(&mut self) -> MessageId {
-        self.ids.next()
+        self.ids.message_id()
     }
 
     fn carry(

@@ -115,7 +115,7 @@ impl Host for Desk {
     }
 
     fn message_id(&mut self) -> MessageId {
-        self.courier.ids.next()
+        self.courier.ids.message_id()
     }
 
     fn admit(&mut self, _address: Address<'_>, _rules: &Rules) -> Result<(), Refusal> {

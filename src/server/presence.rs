@@ -21,7 +21,10 @@ pub fn teller(watches: Arc<Watches>, switchboard: Switchboard, ids: MessageIds) 
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now_ms = now.map_or(0, |now| now.as_millis() as u64);
-        let id = ids.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let id = ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .message_id();
         let mut tail = Vec::new();
         write_presence(uid, is_online, id, now_ms, &mut tail);
         // A watcher on a reactor that is too far behind for its mail misses it.

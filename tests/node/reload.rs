@@ -3,7 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use serde_json::json;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::Sha256;
 
 use crate::support::client::status;
 use crate::support::http::call;
@@ -15,12 +19,21 @@ const NEW: &str = "canary-new-0123456789abcdef0123456789";
 const DONE: &str = "the configuration was read again";
 const REFUSED: &str = "the configuration is bad and was not taken";
 
-/// A node with one reactor, so that its mail has one order.
+/// A node with one reactor, so that its mail has one order, and with a file.
+fn one_reactor(config: &str) -> Setup {
+    let config = format!("# of a test\n{config}");
+    Setup::new().args(&["--reactors", "1"]).config(&config)
+}
+
 fn start(config: &str) -> Node {
-    Setup::new()
-        .args(&["--reactors", "1"])
-        .config(config)
-        .start()
+    started(one_reactor(config))
+}
+
+/// A node whose log of the start has been read: what comes behind it answers a signal.
+fn started(setup: Setup) -> Node {
+    let node = setup.start();
+    eventually("its start", || node.errors().contains("\ntry: ws://"));
+    node
 }
 
 /// Writes another configuration, and returns what the node says to it.
@@ -60,10 +73,10 @@ fn opens(node: &Node, token: &str) -> bool {
 #[test]
 fn a_new_secret_signs_the_old_one_verifies_until_it_is_removed_and_who_is_here_stays() {
     let config = "token_secret_file = \"keys\"\n";
-    let setup = Setup::new().args(&["--reactors", "1"]).config(config);
+    let setup = one_reactor(config);
     let write = |node: &Folder, keys: &str| fs::write(node.path("keys"), keys).unwrap();
     write(&setup.folder, OLD);
-    let node = setup.start();
+    let node = started(setup);
     let old = node.token("alice");
     let mut alice = node.join("alice");
 
@@ -98,6 +111,39 @@ fn the_secret_in_the_data_directory_is_read_again() {
     let said = hang_up(&node);
     assert!(said.contains("can be read by others"), "{said}");
     node.serves();
+}
+
+/// A token as an identity provider would make it, good for years.
+fn foreign_token(secret: &str, user: &str) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let claims = json!({"sub": user, "name": user, "exp": 4_000_000_000u64});
+    let signed = part(&json!({"alg": "HS256", "typ": "JWT"})) + "." + &part(&claims);
+    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    let signature = mac.chain_update(&signed).finalize().into_bytes();
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+#[test]
+fn the_keys_of_an_identity_provider_change() {
+    let text = |keys: &str| {
+        format!("auth = \"jwt\"\njwt_algorithm = \"HS256\"\njwt_key = \"\"\"{keys}\"\"\"\n")
+    };
+    let node = one_reactor(&text(OLD)).start();
+    let [old, new] = [OLD, NEW].map(|secret| foreign_token(secret, "alice"));
+    let mut alice = node.open(&format!("?token={old}"), &[]).unwrap();
+    assert_eq!(alice.hear()["msg"]["userId"], "alice");
+    assert!(!opens(&node, &new));
+    let said = reload(&node, &text(&format!("{NEW}\n{OLD}")));
+    assert!(said.contains("jwt_key"), "{said}");
+    await_rules(&node, &mut alice, "alice");
+    assert!(opens(&node, &old) && opens(&node, &new));
+    reload(&node, &text(NEW));
+    await_rules(&node, &mut alice, "alice");
+    assert!(!opens(&node, &old) && opens(&node, &new));
+    let said = reload(&node, &format!("token_secret = \"{OLD}\"\n"));
+    assert!(said.contains("keys=\"auth\""), "{said}");
+    assert!(opens(&node, &new), "another mode needs a restart");
+    assert!(!node.errors().contains("canary"));
 }
 
 #[test]
@@ -183,7 +229,7 @@ fn what_needs_a_restart_is_named_and_stays() {
     let data = folder.path("data").display().to_string();
     let config = "listen = \"127.0.0.1:0\"\napi = \"127.0.0.1:0\"\n";
     let setup = Setup::bare(folder).args(&["--data-dir", &data]);
-    let node = setup.config(config).start();
+    let node = started(setup.config(config));
     let said = reload(
         &node,
         "listen = \"127.0.0.1:1\"\napi = \"127.0.0.1:0\"\npath = \"/other\"\nbacklog = 9\n\
@@ -227,7 +273,7 @@ fn no_secret_is_told_whatever_becomes_of_it() {
 }
 
 #[test]
-fn nobody_has_to_wait_for_the_answer() {
+fn signals_that_come_thick_and_fast_are_borne() {
     let mut node = start("");
     for _ in 0..20 {
         node.signal("HUP");

@@ -1,3 +1,5 @@
+//! Who is found, who makes room, and what observers hear.
+
 use super::*;
 
 const MULTI: Policy = Policy {

@@ -1,3 +1,5 @@
+//! Groups, chats, pushes and credentials, as they are read from each family.
+
 use super::*;
 use crate::protocol::order::{ChatText, FileType, GroupOrder};
 

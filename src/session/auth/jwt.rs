@@ -121,24 +121,7 @@ impl JwtKeys {
         if millis(payload, "nbf")?.is_some_and(|from_ms| from_ms > now_ms) {
             return Err(TokenError::NotYet);
         }
-        let (iss, aud) = (
-            payload.get("iss").and_then(Value::as_str),
-            payload.get("aud"),
-        );
-        if self
-            .issuer
-            .as_deref()
-            .is_some_and(|issuer| iss != Some(issuer))
-        {
-            return Err(TokenError::Issuer);
-        }
-        if self
-            .audience
-            .as_deref()
-            .is_some_and(|audience| !names(aud, audience))
-        {
-            return Err(TokenError::Audience);
-        }
+        self.check_parties(payload)?;
         let identity = Identity::new(text("sub")?, text("name")?);
         Ok(Claims {
             identity: identity.map_err(|error| match error {
@@ -148,6 +131,19 @@ impl JwtKeys {
             expires_ms,
             perms: perms(payload.get("perms"))?,
         })
+    }
+
+    fn check_parties(&self, payload: &Object) -> Result<(), TokenError> {
+        let iss = payload.get("iss").and_then(Value::as_str);
+        let is_issuer = |issuer: &String| iss == Some(issuer);
+        let is_meant = |audience: &String| names(payload.get("aud"), audience);
+        if !self.issuer.as_ref().is_none_or(is_issuer) {
+            Err(TokenError::Issuer)
+        } else if !self.audience.as_ref().is_none_or(is_meant) {
+            Err(TokenError::Audience)
+        } else {
+            Ok(())
+        }
     }
 }
 

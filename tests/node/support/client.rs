@@ -125,6 +125,8 @@ impl Client {
                 Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Err(Event::Reset),
+            // A signal: a read with a time limit is not taken up again by itself.
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.read_more(),
             Err(error) => panic!("nothing came: {error}"),
         }
     }

@@ -186,6 +186,12 @@ fn claims_may_take_any_form_that_is_promised() {
     assert!(verify(&but("name", json!("n".repeat(64)))).is_ok());
     assert!(verify(&but("sub", json!("s".repeat(64)))).is_ok());
     assert!(verify(&but("nbf", json!(NOW))).is_ok());
+    let begins = provider.token(&but("nbf", json!(NOW)));
+    assert_eq!(
+        keys.verify(&begins, NOW_MS - 1),
+        Err(TokenError::NotYet),
+        "no leeway"
+    );
     assert!(verify(&but("iat", json!("any time"))).is_ok());
     assert!(verify(&but("aud", json!(["whoever"]))).is_ok());
     for (perms, expected) in [
@@ -269,6 +275,20 @@ fn no_part_of_a_token_is_a_token() {
             assert!(keys.verify(&token[..at], NOW_MS).is_err());
         }
     }
+}
+
+#[test]
+fn a_token_is_4_kib_long_and_not_a_byte_longer() {
+    let (keys, provider) = hs256();
+    let padded = |length: usize| {
+        let tokens = (0..4096).map(|pad| provider.token(&but("pad", json!("p".repeat(pad)))));
+        tokens.into_iter().find(|token| token.len() >= length)
+    };
+    let longest = padded(TOKEN_BYTES_MAX).unwrap();
+    assert_eq!(longest.len(), TOKEN_BYTES_MAX);
+    assert!(keys.verify(&longest, NOW_MS).is_ok());
+    let longer = padded(TOKEN_BYTES_MAX + 1).unwrap();
+    assert_eq!(keys.verify(&longer, NOW_MS), Err(TokenError::Malformed));
 }
 
 #[test]
