@@ -171,6 +171,11 @@ impl Config {
             args.given(),
         ))
     }
+
+    /// From the text of a file, as if it lay where we were started, and the environment.
+    pub fn from_text(text: &str, environment: &Environment) -> Result<Config, ConfigErrors> {
+        checks::prove(Layers::of_text(text, &environment.0))
+    }
 }
 
 impl TokenConfig {

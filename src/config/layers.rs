@@ -49,30 +49,50 @@ impl Layers {
         environment: &[(String, String)],
         flags: Vec<(&'static str, String)>,
     ) -> Layers {
-        let mut layers = Layers {
+        let mut layers = Layers::nothing();
+        let named = environment.iter().find(|(name, _)| name == "THRONG_CONFIG");
+        if let Some(path) = config.or(named.map(|(_, path)| path.as_str())) {
+            layers.read_file(Path::new(path));
+        }
+        layers.end(environment, flags)
+    }
+
+    /// The same for a file's text, as if the file lay where we were started.
+    pub fn of_text(text: &str, environment: &[(String, String)]) -> Layers {
+        let mut layers = Layers::nothing();
+        layers.read_text(text, "throng.toml");
+        layers.end(environment, Vec::new())
+    }
+
+    fn nothing() -> Layers {
+        Layers {
             file: File::default(),
             folder: PathBuf::new(),
             problems: Vec::new(),
             warnings: Vec::new(),
             merged: Table::new(),
             origins: HashMap::new(),
-        };
-        let named = environment.iter().find(|(name, _)| name == "THRONG_CONFIG");
-        if let Some(path) = config.or(named.map(|(_, path)| path.as_str())) {
-            layers.read_file(Path::new(path));
         }
+    }
+
+    /// Puts what is above the file on top of it.
+    fn end(
+        mut self,
+        environment: &[(String, String)],
+        flags: Vec<(&'static str, String)>,
+    ) -> Layers {
         for (name, text) in environment {
-            layers.read_variable(name, text);
+            self.read_variable(name, text);
         }
         for (key, text) in flags {
-            layers.add(Entry::from_text(Layer::Flags, None, key, &text));
+            self.add(Entry::from_text(Layer::Flags, None, key, &text));
         }
         // Each entry was tried, so all of them together are good.
-        match std::mem::take(&mut layers.merged).try_into() {
-            Ok(file) => layers.file = file,
-            Err(error) => layers.problems.push(error.message().to_owned()),
+        match std::mem::take(&mut self.merged).try_into() {
+            Ok(file) => self.file = file,
+            Err(error) => self.problems.push(error.message().to_owned()),
         }
-        layers
+        self
     }
 
     /// Who set `key`.
@@ -269,16 +289,5 @@ fn spelled(layer: Layer, key: &str) -> String {
         Layer::Default | Layer::File => key.to_owned(),
         Layer::Environment => format!("{PREFIX}{}", key.to_uppercase().replace('.', "__")),
         Layer::Flags => format!("--{}", key.replace('_', "-")),
-    }
-}
-
-impl Layers {
-    /// The layers of a file's text alone.
-    #[cfg(test)]
-    pub fn of_text(text: &str) -> Layers {
-        let mut layers = Layers::read(None, &[], Vec::new());
-        layers.read_text(text, "throng.toml");
-        layers.file = std::mem::take(&mut layers.merged).try_into().unwrap();
-        layers
     }
 }

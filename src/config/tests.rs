@@ -1,7 +1,6 @@
 //! What an operator can do wrong, and what is said then.
 
 use super::keys::{File, LimitKeys};
-use super::layers::Layers;
 use super::*;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -22,7 +21,7 @@ fn load(line: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigErrors
 }
 
 fn from_text(text: &str) -> Result<Config, ConfigErrors> {
-    checks::prove(Layers::of_text(text))
+    Config::from_text(text, &Environment::default())
 }
 
 /// The only problem of this file.

@@ -7,12 +7,16 @@
 
 mod answer;
 mod courier;
+mod groups;
 mod guard;
 mod messages;
 mod metrics;
+mod nodes;
 mod page;
 mod serve;
 pub mod tokens;
+mod trace;
+mod users;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -21,7 +25,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use crossbeam_channel::Sender;
 use serde_json::json;
 
@@ -140,7 +144,24 @@ fn router(live: Present, services: Services) -> Router {
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics::show))
-        .route("/api/v1/online", get(online))
+        .route("/api/v1/online", get(users::online))
+        .route("/api/v1/users/{uid}", get(users::show))
+        .route("/api/v1/users/{uid}/sessions", delete(users::close_all))
+        .route("/api/v1/sessions/{id}", delete(users::close_one))
+        .route(
+            "/api/v1/users/{uid}/trace",
+            get(trace::show).post(trace::start).delete(trace::stop),
+        )
+        .route("/api/v1/groups", get(groups::list).post(groups::create))
+        .route("/api/v1/groups/{id}", get(groups::show).delete(groups::end))
+        .route("/api/v1/groups/{id}/members", post(groups::add))
+        .route(
+            "/api/v1/groups/{id}/members/{uid}",
+            delete(groups::take_out),
+        )
+        .route("/api/v1/nodes", get(nodes::list))
+        .route("/api/v1/nodes/least-loaded", get(nodes::least_loaded))
+        .route("/api/v1/drain", nodes::drain())
         .route("/api/v1/tokens", post(tokens::issue))
         .route("/api/v1/messages", post(messages::send))
         .route("/rocketmq/mqmessage/message/send", post(messages::send))
@@ -175,13 +196,6 @@ fn unless_draining(desk: &Desk, word: &str) -> Answer {
         .with(reason);
     }
     Answer::ok(json!(word))
-}
-
-async fn online(State(desk): Shared) -> Result<Answer, Answer> {
-    let live = desk.live.get();
-    let cx = circumstances(&live);
-    let reply = desk.services.post.online(&[], cx, &mut desk.courier())?;
-    Ok(reply.into())
 }
 
 /// Unix time in milliseconds.

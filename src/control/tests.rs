@@ -1,6 +1,7 @@
 //! The API over real sockets, against a node whose mailboxes the test reads itself.
 
 mod orders;
+mod places;
 mod wire;
 
 use std::io::{Read, Write};

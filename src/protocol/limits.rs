@@ -119,6 +119,13 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Some limit counts what comes from one address.
+    pub fn count_addresses(&self) -> bool {
+        self.address_connections_max > 0
+            || self.address_strangers_max > 0
+            || self.address_handshakes_per_sec > 0
+    }
+
     /// The echo endpoint's own: large messages, any number of fragments, no rates, no clock.
     pub fn echo(&self) -> Limits {
         Limits {

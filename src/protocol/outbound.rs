@@ -26,6 +26,21 @@ pub struct SessionId<'a> {
 }
 
 impl SessionId<'_> {
+    /// The user whom a session's name on `node` names, read from its end: an id may hold
+    /// underscores, and even look like a date.
+    pub fn uid_in<'t>(text: &'t str, node: &str) -> Option<&'t str> {
+        let is_number = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+        let is_date = |text: &str| text.len() == 14 && is_number(text);
+        let rest = text.strip_prefix(node)?.strip_prefix('_')?;
+        let (before, last) = rest.rsplit_once('_')?;
+        if is_date(last) {
+            return Some(before);
+        }
+        let (uid, date) = before.rsplit_once('_')?;
+        let is_ordinal = (1..=5).contains(&last.len()) && is_number(last);
+        (is_ordinal && is_date(date)).then_some(uid)
+    }
+
     pub fn write(&self, out: &mut Vec<u8>) {
         let at = civil(i64::from(self.since_secs));
         let mut digits = [0; 14];
@@ -324,6 +339,36 @@ mod tests {
         }
         .write(&mut out);
         assert_eq!(out, b"10.0.0.1:8084_bob_20240102022812_12");
+    }
+
+    #[test]
+    fn a_session_id_says_whose_it_is_though_the_user_id_looks_like_a_part_of_it() {
+        for uid in ["bob", "a_b", "_", "bob_20240102022812", "20240102022812_7"] {
+            for ordinal in [0, 1, u16::MAX] {
+                let id = SessionId {
+                    uid,
+                    ordinal,
+                    ..SESSION
+                };
+                let text = id.to_string();
+                assert_eq!(SessionId::uid_in(&text, SESSION.node), Some(uid), "{text}");
+                assert_eq!(SessionId::uid_in(&text, "10.0.0.1:808"), None);
+            }
+        }
+        for bad in [
+            "",
+            "10.0.0.1:8084",
+            "10.0.0.1:8084_",
+            "10.0.0.1:8084_bob",
+            "10.0.0.1:8084_20240102022812",
+            "10.0.0.1:8084_bob_2024010202281",
+            "10.0.0.1:8084_bob_20240102022812_",
+            "10.0.0.1:8084_bob_20240102022812_x",
+            "10.0.0.1:8084_bob_20240102022812_123456",
+            "10.0.0.1:8084_bob_2024010202281x_1",
+        ] {
+            assert_eq!(SessionId::uid_in(bad, SESSION.node), None, "{bad}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Newcomers: who is admitted, who is told where to go, and what happens without descriptors.
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Token};
@@ -8,7 +9,10 @@ use mio::{Interest, Token};
 use super::Reactor;
 use super::connection::Connection;
 use super::listener::Reserve;
+use crate::parts::key::Key;
+use crate::parts::rate::Rate;
 use crate::parts::time::{Now, Tick};
+use crate::protocol::limits::Limit;
 use crate::protocol::upgrade::Refusal;
 use crate::session::{Newcomer, Session};
 
@@ -32,6 +36,8 @@ pub struct Door {
     pub is_knocked: bool,
     /// No accept before this tick.
     pub paused_until: Tick,
+    /// How many may come in a second.
+    pub rate: Rate,
     /// Connections that were not admitted and are still here.
     pub surplus: usize,
     pub refuses_surplus: bool,
@@ -42,7 +48,8 @@ pub struct Door {
 impl Door {
     /// When somebody who may be waiting is to be looked after, if anybody may.
     pub fn opens_at(&self, now: Tick) -> Option<Tick> {
-        self.is_knocked.then_some(self.paused_until.max(now))
+        self.is_knocked
+            .then_some(self.paused_until.max(self.rate.next()).max(now))
     }
 }
 
@@ -52,8 +59,15 @@ impl Reactor {
             return;
         }
         for _ in 0..ACCEPT_PER_TURN {
+            if self.door.rate.next() > now.tick {
+                self.desk.courier.note_strike(Limit::Handshakes);
+                return;
+            }
             match self.door.listener.accept() {
-                Ok((stream, _)) => self.welcome(stream, now),
+                Ok((stream, peer)) => {
+                    self.door.rate.take(now.tick);
+                    self.welcome(stream, peer.ip().to_canonical(), now);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.door.is_knocked = false;
                     return;
@@ -67,9 +81,12 @@ impl Reactor {
         }
     }
 
-    fn welcome(&mut self, stream: TcpStream, now: Now) {
+    fn welcome(&mut self, stream: TcpStream, peer: IpAddr, now: Now) {
         self.stats.accepted.add(1);
         let is_admitted = self.shared.node.admit();
+        if !is_admitted {
+            self.desk.courier.note_strike(Limit::Connections);
+        }
         if !is_admitted && self.door.surplus >= SURPLUS_MAX {
             self.stats.count_refusal(503);
             return;
@@ -81,7 +98,11 @@ impl Reactor {
         };
         // Neighbours in time get heartbeats far apart.
         let spread = (self.stats.accepted.get() as u8).wrapping_mul(157);
-        let session = Session::new(now.tick, newcomer, spread);
+        let mut session = Session::new(now.tick, newcomer, spread);
+        let is_proxied = self.rules.trusts(peer);
+        if is_proxied {
+            session.expect_proxy_header();
+        }
         let Some(key) = self
             .slots
             .insert(Connection::new(stream, session, self.ring.head()))
@@ -110,10 +131,24 @@ impl Reactor {
             self.watch(key, now);
             if is_admitted {
                 self.note_stranger(key, now);
+                self.meet(key, peer, is_proxied, now);
             }
         } else {
             self.with_session(key, now, |session, cx| {
                 session.refuse(Refusal::UNAVAILABLE, cx)
+            });
+        }
+    }
+
+    /// Counts a newcomer for its address, where that matters.
+    fn meet(&mut self, key: Key, peer: IpAddr, is_proxied: bool, now: Now) {
+        let limits = &self.rules.limits;
+        if !is_proxied && !limits.count_addresses() {
+            return;
+        }
+        if let Err(limit) = self.desk.meet(key, peer, is_proxied, now.tick, limits) {
+            self.with_session(key, now, |session, cx| {
+                session.refuse(Refusal::of_address(limit), cx)
             });
         }
     }

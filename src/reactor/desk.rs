@@ -5,6 +5,7 @@
 //! the session is no longer borrowed.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -16,14 +17,16 @@ use crate::hub::post::{Circumstances, Sender};
 use crate::hub::roster::{Extra, Policy, Sessions};
 use crate::hub::selectors::Selectors;
 use crate::parts::key::Key;
+use crate::parts::time::Tick;
 use crate::protocol::envelope::MessageId;
+use crate::protocol::forwarded::client_of;
 use crate::protocol::identity::Identity;
-use crate::protocol::limits::Limit;
+use crate::protocol::limits::{Limit, Limits};
 use crate::protocol::metadata::Metadata;
 use crate::protocol::order::{Done, Fault, Order};
 use crate::protocol::outbound;
 use crate::protocol::upgrade::Refusal;
-use crate::session::host::{Address, Binding, Counted, Host, Speaker};
+use crate::session::host::{Binding, Counted, Host, Speaker};
 use crate::session::rules::{Rules, SessionPolicy};
 
 /// A surplus or drained client comes back after this long, and up to `RETRY_SPREAD_MS` later.
@@ -48,6 +51,19 @@ pub struct Desk {
 struct Belongings {
     extra: Option<Arc<Extra>>,
     perms: Vec<String>,
+    /// Kept where a proxy speaks for it, or limits by address are on.
+    client: Option<Client>,
+}
+
+/// Who is at the other end, as far as addresses tell.
+#[derive(Clone, Copy)]
+struct Client {
+    ip: IpAddr,
+    /// The peer is a proxy that is believed.
+    is_proxied: bool,
+    /// It counts against the limits of its address, and as a stranger there.
+    is_counted: bool,
+    is_stranger: bool,
 }
 
 impl Desk {
@@ -68,12 +84,51 @@ impl Desk {
         if self.belongings.is_empty() {
             return;
         }
-        if let Some(extra) = self.belongings.remove(&key).and_then(|of| of.extra) {
+        let Some(belongings) = self.belongings.remove(&key) else {
+            return;
+        };
+        if let Some(extra) = belongings.extra {
             self.selectors.remove(key, &extra.metadata);
+        }
+        if let Some(client) = belongings.client.filter(|client| client.is_counted) {
+            self.shared.addresses.leave(client.ip, client.is_stranger);
         }
         if self.belongings.is_empty() {
             self.belongings.shrink_to_fit();
         }
+    }
+
+    /// A newcomer's address, where it matters. Who speaks for itself is counted at once; whom a
+    /// proxy speaks for is known with the request.
+    pub fn meet(
+        &mut self,
+        key: Key,
+        ip: IpAddr,
+        is_proxied: bool,
+        now: Tick,
+        limits: &Limits,
+    ) -> Result<(), Limit> {
+        let mut client = Client {
+            ip,
+            is_proxied,
+            is_counted: false,
+            is_stranger: true,
+        };
+        if !is_proxied {
+            self.shared.addresses.enter(ip, now, limits)?;
+            client.is_counted = true;
+        }
+        self.belongings.entry(key).or_default().client = Some(client);
+        Ok(())
+    }
+
+    /// The client's address, where a proxy has told it or it is counted.
+    pub fn client_ip(&self, key: Key) -> Option<IpAddr> {
+        Some(self.belongings.get(&key)?.client?.ip)
+    }
+
+    fn client(&mut self) -> Option<&mut Client> {
+        self.belongings.get_mut(&self.courier.key)?.client.as_mut()
     }
 
     /// Tells those who lost their place, as far as their mailboxes have room.
@@ -118,7 +173,27 @@ impl Host for Desk {
         self.courier.ids.message_id()
     }
 
-    fn admit(&mut self, _address: Address<'_>, _rules: &Rules) -> Result<(), Refusal> {
+    fn proxied(&mut self, client: Option<IpAddr>) {
+        if let Some(known) = self.client() {
+            known.ip = client.unwrap_or(known.ip);
+        }
+    }
+
+    fn admit(&mut self, forwarded_for: &[&str], now: Tick, rules: &Rules) -> Result<(), Refusal> {
+        let addresses = &self.shared.addresses;
+        let belongings = self.belongings.get_mut(&self.courier.key);
+        let Some(client) = belongings.and_then(|of| of.client.as_mut()) else {
+            return Ok(());
+        };
+        if client.is_proxied {
+            let is_trusted = |ip: IpAddr| rules.trusts(ip);
+            client.ip = client_of(forwarded_for.iter().copied(), client.ip, is_trusted);
+        }
+        if !client.is_counted && rules.limits.count_addresses() {
+            let entered = addresses.enter(client.ip, now, &rules.limits);
+            entered.map_err(Refusal::of_address)?;
+            client.is_counted = true;
+        }
         Ok(())
     }
 
@@ -146,6 +221,13 @@ impl Host for Desk {
         }
         if !bound.replaced.is_empty() {
             self.close_replaced(bound.replaced);
+        }
+        if let Some(client) = self.client()
+            && client.is_counted
+            && std::mem::take(&mut client.is_stranger)
+        {
+            let ip = client.ip;
+            self.shared.addresses.known(ip);
         }
         self.courier.stats.bound.add(1);
         self.has_bound = true;

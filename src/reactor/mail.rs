@@ -29,7 +29,7 @@ impl Reactor {
                 ToReactor::Broadcast { frame } => self.ring.push(frame),
                 ToReactor::Select { frame, selector } => self.selections.add(frame, selector),
                 ToReactor::Close { to, why } => self.close(to, why, now),
-                ToReactor::Reload { rules } => self.take_rules(rules),
+                ToReactor::Reload { rules } => self.take_rules(rules, now),
                 ToReactor::Drain { plan } => self.start_draining(plan, now),
             }
         }

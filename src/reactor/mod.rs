@@ -28,6 +28,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mio::event::Event;
 use mio::{Events, Poll, Token};
 
+use crate::hub::addresses::Addresses;
 use crate::hub::node::Node;
 use crate::hub::post::Post;
 use crate::hub::traces::Traces;
@@ -74,6 +75,7 @@ pub struct Shared {
     pub node: Arc<Node>,
     pub post: Arc<Post>,
     pub traces: Arc<Traces>,
+    pub addresses: Arc<Addresses>,
     pub switchboard: Switchboard,
     /// The start of the node's ticks.
     pub origin: Instant,
@@ -308,7 +310,8 @@ impl Reactor {
             let Some(withheld) = self.gate.pass(limit as usize, now.tick) else {
                 continue;
             };
-            let peer = connection.and_then(|c| c.stream.peer_addr().ok());
+            let socket = || connection.and_then(|c| Some(c.stream.peer_addr().ok()?.ip()));
+            let peer = self.desk.client_ip(key).or_else(socket);
             let user = connection.and_then(|c| c.session.identity());
             tracing::warn!(
                 limit = limit.key(),

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::Reactor;
+use crate::parts::rate::Rate;
 use crate::parts::time::Now;
 use crate::protocol::inbound::Scratch;
 use crate::session::rules::Rules;
@@ -21,11 +22,13 @@ pub struct Sweep {
 }
 
 impl Reactor {
-    pub(super) fn take_rules(&mut self, rules: Arc<Rules>) {
+    pub(super) fn take_rules(&mut self, rules: Arc<Rules>, now: Now) {
         let json_depth_max = rules.limits.json_depth_max;
         if json_depth_max != self.rules.limits.json_depth_max {
             self.scratch = Scratch::new(json_depth_max);
         }
+        let reactors = self.shared.switchboard.reactors();
+        self.door.rate = Rate::new(rules.limits.handshakes_per_sec, reactors, now.tick);
         self.rules = rules;
         self.sweep = Some(Sweep::default());
     }

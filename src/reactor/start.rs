@@ -26,6 +26,7 @@ use super::{BELL, LISTENER, READ_BYTES, Reactor, Shared};
 use crate::hub::ids::MessageIds;
 use crate::mailbox::Inbox;
 use crate::parts::gate::Gate;
+use crate::parts::rate::Rate;
 use crate::parts::ring::Ring;
 use crate::parts::slots::Slots;
 use crate::parts::time::Tick;
@@ -133,6 +134,11 @@ fn prepare_and_run(
         reserve: Reserve::new(),
         is_knocked: true,
         paused_until: Tick(0),
+        rate: Rate::new(
+            rules.limits.handshakes_per_sec,
+            shared.switchboard.reactors(),
+            shared.now().tick,
+        ),
         surplus: 0,
         refuses_surplus: options.refuses_surplus,
         warned: None,

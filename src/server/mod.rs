@@ -86,6 +86,7 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
         node: node.clone(),
         post: post.clone(),
         traces: traces.clone(),
+        addresses: Arc::default(),
         switchboard: switchboard.clone(),
         origin,
     });

@@ -1,5 +1,8 @@
 //! What a session may ask of the node that it lives on.
 
+use std::net::IpAddr;
+
+use crate::parts::time::Tick;
 use crate::protocol::envelope::MessageId;
 use crate::protocol::identity::Identity;
 use crate::protocol::limits::Limit;
@@ -14,8 +17,11 @@ pub trait Host {
     /// Takes bytes for this peer, in order.
     fn out(&mut self) -> &mut Vec<u8>;
     fn message_id(&mut self) -> MessageId;
-    /// Whether the peer's address may have one more upgrade and one more connection.
-    fn admit(&mut self, address: Address<'_>, rules: &Rules) -> Result<(), Refusal>;
+    /// A trusted proxy has said in front of the request for whom it speaks; none: for itself.
+    fn proxied(&mut self, client: Option<IpAddr>);
+    /// Whether the client's address may have one more connection. `forwarded_for`: the fields of
+    /// that name, the last one last; they are believed from a trusted proxy only.
+    fn admit(&mut self, forwarded_for: &[&str], now: Tick, rules: &Rules) -> Result<(), Refusal>;
     /// Keeps what the upgrade says of the connection until it is bound.
     fn arrive(&mut self, device: Option<&str>, metadata: Metadata);
     /// Enters this connection in the roster, and closes those whose place it takes. The identity
@@ -42,15 +48,6 @@ pub trait Host {
     fn is_tracing(&self) -> bool;
     /// Something happened to this session, told in a few words without any secret.
     fn trace(&mut self, session: SessionId<'_>, now_ms: u64, what: &'static str, detail: String);
-}
-
-/// What a proxy says of who is behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Address<'a> {
-    /// Nothing: the peer speaks for itself.
-    OfPeer,
-    /// The values of `X-Forwarded-For`, the last one last; believed from a trusted proxy only.
-    Forwarded(&'a [&'a str]),
 }
 
 /// What a connection is bound with.

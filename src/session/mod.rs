@@ -20,10 +20,11 @@ use crate::protocol::inbound::Scratch;
 use crate::protocol::limits::{Limit, Limits};
 use crate::protocol::metadata::{Metadata, is_device};
 use crate::protocol::outbound::SessionId;
+use crate::protocol::proxy::{self, Beginning};
 use crate::protocol::upgrade::{self, Refusal, Request};
 use crate::protocol::violation::Violation;
 use crate::protocol::{close, frame};
-use host::{Address, Counted, Host};
+use host::{Counted, Host};
 use meter::Meter;
 use rules::Rules;
 
@@ -85,6 +86,8 @@ pub struct Session {
     newcomer: Newcomer,
     is_echo: bool,
     is_online: bool,
+    /// The peer is a trusted proxy, which may say for whom it speaks before the request.
+    is_behind_proxy: bool,
 }
 
 impl Session {
@@ -107,7 +110,13 @@ impl Session {
             newcomer,
             is_echo: false,
             is_online: false,
+            is_behind_proxy: false,
         }
+    }
+
+    /// The peer is a trusted proxy: a header of the PROXY protocol may come first.
+    pub fn expect_proxy_header(&mut self) {
+        self.is_behind_proxy = true;
     }
 
     pub fn phase(&self) -> Phase {
@@ -303,7 +312,48 @@ impl Session {
         self.phase_since = cx.now.tick;
     }
 
+    /// Takes the header of the PROXY protocol, if there is one. False where the request cannot be
+    /// read yet, or never.
+    fn receive_proxy_header<H: Host>(
+        &mut self,
+        input: &mut Input<'_>,
+        cx: &mut Context<'_, H>,
+    ) -> bool {
+        let mut seen = self.assembler.take_head().unwrap_or_default();
+        let before = seen.len();
+        seen.extend_from_slice(&input.buffer[input.at..input.filled]);
+        match proxy::header(&seen) {
+            Ok(Beginning::Torn) => {
+                input.at = input.filled;
+                if !seen.is_empty() {
+                    self.assembler.keep_head(seen, cx.now.tick);
+                }
+                return false;
+            }
+            Ok(Beginning::Client) => {
+                seen.truncate(before);
+                if !seen.is_empty() {
+                    self.assembler.keep_head(seen, cx.now.tick);
+                }
+            }
+            Ok(Beginning::Header(header)) => {
+                // What was kept was torn, so the header ends in what has just come.
+                input.at += header.bytes - before;
+                cx.host.proxied(header.source);
+            }
+            Err(_) => {
+                self.refuse(Refusal::BAD_PROXY_HEADER, cx);
+                return false;
+            }
+        }
+        self.is_behind_proxy = false;
+        true
+    }
+
     fn receive_head<H: Host>(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, H>) {
+        if self.is_behind_proxy && !self.receive_proxy_header(input, cx) {
+            return;
+        }
         let limits = &cx.rules.limits;
         let fresh = &input.buffer[input.at..input.filled];
         let Some(mut head) = self.assembler.take_head() else {
@@ -380,8 +430,8 @@ impl Session {
         } else {
             who::of_request(request, cx)?
         };
-        let address = Address::OfPeer;
-        cx.host.admit(address, cx.rules)?;
+        cx.host
+            .admit(request.forwarded_for(), cx.now.tick, cx.rules)?;
         if !is_echo {
             arrive(request, cx)?;
         }

@@ -4,6 +4,7 @@ use crate::protocol::limits::Limits;
 use crate::protocol::upgrade::is_loopback_origin;
 use crate::session::auth::Auth;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Addresses that share a prefix; one address is the smallest.
@@ -24,6 +25,16 @@ pub struct Rules {
     pub groups_are_open: bool,
     /// `ip:apiPort`, the first part of every session id.
     pub node_name: String,
+}
+
+impl Rules {
+    /// Whether the peer `ip` is believed when it says for whom it speaks.
+    pub fn trusts(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.trusted_proxies
+            .iter()
+            .any(|network| network.contains(&ip))
+    }
 }
 
 /// They hold secrets, so nothing of them is shown.

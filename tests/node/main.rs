@@ -18,6 +18,7 @@ mod drain;
 mod echo;
 mod frames;
 mod messages;
+mod proxies;
 mod reload;
 mod secrecy;
 mod slow;

@@ -9,6 +9,7 @@ use throng::hub::post::{Carrier, Circumstances, Jammed, Post, Selector, Sender};
 use throng::hub::roster::{Extra, Policy, Roster};
 use throng::hub::watches::Watches;
 use throng::parts::key::Key;
+use throng::parts::time::Tick;
 use throng::protocol::envelope::{Head, MessageId};
 use throng::protocol::identity::Identity;
 use throng::protocol::limits::Limit;
@@ -16,7 +17,7 @@ use throng::protocol::metadata::Metadata;
 use throng::protocol::order::{Done, Fault, Order};
 use throng::protocol::outbound::{self, SessionId};
 use throng::protocol::upgrade::Refusal;
-use throng::session::host::{Address, Binding, Counted, Host, Speaker};
+use throng::session::host::{Binding, Counted, Host, Speaker};
 use throng::session::rules::{Rules, SessionPolicy};
 
 pub struct Desk {
@@ -119,7 +120,9 @@ impl Host for Desk {
         self.courier.message_id()
     }
 
-    fn admit(&mut self, _address: Address<'_>, _rules: &Rules) -> Result<(), Refusal> {
+    fn proxied(&mut self, _client: Option<std::net::IpAddr>) {}
+
+    fn admit(&mut self, _: &[&str], _: Tick, _: &Rules) -> Result<(), Refusal> {
         Ok(())
     }
 
