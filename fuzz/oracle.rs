@@ -65,7 +65,7 @@ fn text_in(frame: &[u8]) -> &str {
             Some((length, payload)) => (u64::from_be_bytes(*length), payload),
             None => panic!("a frame without its length"),
         },
-        [0x81, length @ 0..126, ref payload @ ..] => (length.into(), payload),
+        [0x81, length @ ..=125, ref payload @ ..] => (length.into(), payload),
         _ => panic!("not a text frame: {frame:?}"),
     };
     assert_eq!(payload.len() as u64, length, "more or less than one frame");

@@ -118,25 +118,44 @@ fn check_order(text: &str, group: &str, order: &Order<'_>) {
             assert_eq!(to.to_vec(), targets(field(text, &["to"])));
             assert!(!to.is_empty());
             let sent = tail(Body::Raw(msg));
-            assert_eq!(oracle::Fields::of(&sent).and_then(|sent| sent.get("msg")), raw);
+            assert_eq!(
+                oracle::Fields::of(&sent).and_then(|sent| sent.get("msg")),
+                raw
+            );
         }
         Order::Chat { to, text: chat } => {
-            assert_eq!(Some((*to).to_owned()), string(text, &["params", "toMessageId"]));
+            assert_eq!(
+                Some((*to).to_owned()),
+                string(text, &["params", "toMessageId"])
+            );
             check_chat(text, chat);
             let from = ALICE;
             let sent = tail(Body::Chat { from, text: *chat });
             check_sent(text, &sent, chat);
-            assert_eq!(string(&sent, &["msg", "params", "toUser", "openid"]).as_deref(), Some("rose"));
+            assert_eq!(
+                string(&sent, &["msg", "params", "toUser", "openid"]).as_deref(),
+                Some("rose")
+            );
         }
         Order::GroupChat { group, text: chat } => {
-            assert_eq!(Some((*group).to_owned()), string(text, &["params", "toMessageId"]));
+            assert_eq!(
+                Some((*group).to_owned()),
+                string(text, &["params", "toMessageId"])
+            );
             check_chat(text, chat);
             // Nothing is sent to a group that cannot be there.
             if is_id(group) {
                 let from = ALICE;
-                let sent = tail(Body::GroupChat { from, group, text: *chat });
+                let sent = tail(Body::GroupChat {
+                    from,
+                    group,
+                    text: *chat,
+                });
                 check_sent(text, &sent, chat);
-                assert_eq!(string(&sent, &["msg", "params", "groupId"]).as_deref(), Some(*group));
+                assert_eq!(
+                    string(&sent, &["msg", "params", "groupId"]).as_deref(),
+                    Some(*group)
+                );
             }
         }
         Order::Group(order) => {
@@ -149,7 +168,11 @@ fn check_order(text: &str, group: &str, order: &Order<'_>) {
             assert_eq!(Some((*id).to_owned()), string(text, &[group, "groupId"]));
             assert!(members.is_none_or(|members| members.to_vec() == named("userIdList")));
         }
-        Order::Online { uids, watch, unwatch } => {
+        Order::Online {
+            uids,
+            watch,
+            unwatch,
+        } => {
             let lists: [(&Targets<'_>, _); 3] =
                 [(uids, "uids"), (watch, "watch"), (unwatch, "unwatch")];
             for (list, key) in lists {
@@ -158,7 +181,10 @@ fn check_order(text: &str, group: &str, order: &Order<'_>) {
         }
         Order::Push { body } => {
             assert!(is_json(body));
-            assert_eq!(Some(*body), oracle::Fields::of(text).and_then(|fields| fields.get("body")));
+            assert_eq!(
+                Some(*body),
+                oracle::Fields::of(text).and_then(|fields| fields.get("body"))
+            );
         }
     }
 }
@@ -185,7 +211,10 @@ fn check_chat(text: &str, chat: &ChatText<'_>) {
             assert_eq!(said.and_then(|said| said.parse().ok()), Some(number));
         }
         FileType::Text(file_type) => {
-            assert_eq!(string(text, &["params", "fileType"]).as_deref(), Some(file_type));
+            assert_eq!(
+                string(text, &["params", "fileType"]).as_deref(),
+                Some(file_type)
+            );
         }
     }
 }
@@ -195,7 +224,10 @@ fn check_sent(text: &str, sent: &str, chat: &ChatText<'_>) {
     let message = string(sent, &["msg", "params", "message"]);
     assert!(message.is_some());
     assert_eq!(message, string(text, &["params", "message"]));
-    assert_eq!(field(sent, &["msg", "params", "message"]), Some(chat.message));
+    assert_eq!(
+        field(sent, &["msg", "params", "message"]),
+        Some(chat.message)
+    );
     let from = string(sent, &["msg", "params", "fromUser", "userName"]);
     assert_eq!(from.as_deref(), Some(ALICE.name));
     let file_type = string(sent, &["msg", "params", "fileType"]);
@@ -262,7 +294,10 @@ fn check_answers(about: &About<'_>) {
             to_user: about.request_id,
         };
         let receipt = answer(&|out| outbound::receipt(about, &receipt, out));
-        assert_eq!(string(&receipt, &["params", "msgid"]).as_deref(), about.msgid);
+        assert_eq!(
+            string(&receipt, &["params", "msgid"]).as_deref(),
+            about.msgid
+        );
         answer(&|out| outbound::ack_unknown(about, NOW_MS, out));
     }
     answer(&|out| outbound::heartbeat(about, NOW_MS, out));

@@ -154,20 +154,27 @@ fn check_receivers(
             panic!("{} messages to everybody", heard.len());
         };
         assert_eq!(reply.status, 200);
-        assert_eq!(reply.content.as_object().map(|content| content.len()), Some(1));
+        assert_eq!(
+            reply.content.as_object().map(|content| content.len()),
+            Some(1)
+        );
         assert_eq!(Some(&reply.content["*"]), id(text).as_ref());
         let asked = carrier.frames[0].1.clone().unwrap_or_default();
         assert_eq!(asked, selector);
         return;
     }
     let matches = |own: &[(&str, &str)]| {
-        selector.iter().all(|(key, value)| own.contains(&(key, value)))
+        selector
+            .iter()
+            .all(|(key, value)| own.contains(&(key, value)))
     };
     let named: BTreeSet<String> = match field(body, &["to"]).map(serde_json::from_str) {
         Some(Ok(Value::String(one))) => BTreeSet::from([one]),
-        Some(Ok(Value::Array(many))) => {
-            many.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-        }
+        Some(Ok(Value::Array(many))) => many
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
         other => panic!("sent to {other:?}"),
     };
     let (mut reached, mut count) = (BTreeSet::new(), 0);

@@ -9,6 +9,7 @@
 mod api;
 mod attacks;
 mod capacity;
+mod chat;
 mod clients;
 mod clocks;
 mod closing;
