@@ -7,7 +7,7 @@ use crate::support::{Client, Node};
 /// A client of `user` with more in its query than the token.
 fn join_with(node: &Node, user: &str, query: &str) -> Client {
     let token = node.token(user);
-    let client = node.open(&format!("token={token}&{query}"), &[]);
+    let client = node.open(&format!("?token={token}&{query}"), &[]);
     let mut client = client.expect("an upgrade");
     assert_eq!(client.hear()["msgType"], 0);
     client
@@ -199,7 +199,7 @@ fn a_push_by_a_client_needs_the_permission() {
     let order = json!({"userId": "shop", "perms": ["message/send"]});
     let token = node.post("/api/v1/tokens", &order).content();
     let token = token["wsToken"].as_str().unwrap();
-    let mut shop = node.open(&format!("token={token}"), &[]).unwrap();
+    let mut shop = node.open(&format!("?token={token}"), &[]).unwrap();
     shop.hear();
     let mut bob = node.join("bob");
     let push =

@@ -161,7 +161,7 @@ fn an_address_has_so_many_strangers_and_no_more_whichever_way_they_come() {
 
 #[test]
 fn who_brings_a_token_is_a_stranger_only_until_it_is_read() {
-    let node = node("address_strangers_max = 1");
+    let node = node("address_strangers_max = 1\nuser_sessions_max = 18");
     let query = format!("?token={}", node.token("alice"));
     let mut known = Vec::new();
     for from in ["127.0.0.10", "127.0.0.11"] {
