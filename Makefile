@@ -31,7 +31,9 @@ conformance: build
 fuzz:
 	@targets=$$(cargo +nightly fuzz list) || { echo "make fuzz needs a nightly toolchain and cargo-fuzz" >&2; exit 1; }; \
 	for target in $$targets; do \
-		cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECS) -len_control=0 -max_len=1024 || exit 1; \
+		mkdir -p "fuzz/target/corpus/$$target" "fuzz/corpus/$$target"; \
+		cargo +nightly fuzz run "$$target" "fuzz/target/corpus/$$target" "fuzz/corpus/$$target" -- \
+			-max_total_time=$(FUZZ_SECS) -len_control=0 -max_len=1024 -print_final_stats=1 || exit 1; \
 	done
 
 bench:
