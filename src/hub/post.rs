@@ -84,9 +84,7 @@ impl Post {
         carrier: &mut impl Carrier,
     ) -> Result<Done<'a>, Fault> {
         match order {
-            Order::Send { to, msg } => self
-                .send(to, msg, sender, cx, carrier)
-                .map(|deliveries| Done::Sent(Box::new(deliveries))),
+            Order::Send { to, msg } => self.send(to, msg, sender, cx, carrier).map(Done::Sent),
             Order::Chat { to, text } => self
                 .chat(to, *text, sender, cx, carrier)
                 .map(Done::Accepted),

@@ -91,7 +91,7 @@ pub struct GroupView {
 /// What came of an order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Done<'a> {
-    Sent(Box<Deliveries<'a>>),
+    Sent(Deliveries<'a>),
     /// A chat message is on its way.
     Accepted(MessageId),
     Group(GroupView),
@@ -101,10 +101,10 @@ pub enum Done<'a> {
 /// What came of an envelope for several.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Deliveries<'a> {
-    pub accepted: SmallVec<[(&'a str, MessageId); 4]>,
-    pub missing: Targets<'a>,
+    pub accepted: SmallVec<[(&'a str, MessageId); 1]>,
+    pub missing: Vec<&'a str>,
     /// They are here, and the way to them is full.
-    pub refused: Targets<'a>,
+    pub refused: Vec<&'a str>,
 }
 
 /// An answer in the one shape that routes and the HTTP API share.
