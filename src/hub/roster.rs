@@ -88,6 +88,21 @@ pub struct Bound {
     pub is_one_too_many: bool,
 }
 
+/// What a user's sessions mean for one more.
+#[derive(Default)]
+struct Others {
+    /// One of them is online.
+    was_there: bool,
+    /// The first that is free among those that began in the same second.
+    ordinal: u16,
+    /// An equal identity, to be shared.
+    same: Option<Identity>,
+    /// Slots of those that make room.
+    going: SmallVec<[u32; 4]>,
+    /// One of these goes because there are too many.
+    is_one_too_many: bool,
+}
+
 /// A session as others may see it.
 #[derive(Clone, Debug)]
 pub struct SessionView {
@@ -139,21 +154,15 @@ impl Roster {
     ) -> Bound {
         let hash = self.hasher.hash_one(identity.uid());
         let mut shard = self.shard(hash);
-        let uid = identity.clone();
-        let was_there = shard.is_there(hash, uid.uid());
         let device = extra.as_ref().and_then(|extra| extra.device.as_deref());
-        let (slots, is_one_too_many) = shard.to_replace(hash, uid.uid(), device, policy);
-        let mut ordinal = 0;
-        let mut same = None;
-        for session in shard.of(hash, uid.uid()) {
-            if session.since_secs == since_secs {
-                ordinal = ordinal.max(session.ordinal.saturating_add(1));
-            }
-            if session.identity == identity {
-                same = Some(session.identity.clone());
-            }
-        }
-        let replaced = slots
+        let Others {
+            was_there,
+            ordinal,
+            same,
+            going,
+            is_one_too_many,
+        } = shard.others(hash, &identity, since_secs, device, policy);
+        let replaced = going
             .iter()
             .filter_map(|&slot| shard.take_out(hash, slot))
             .map(|session| session.key)
@@ -180,7 +189,7 @@ impl Roster {
                 .get(slot as usize)
                 .map_or(0, |s| self.hasher.hash_one(s.identity.uid()))
         });
-        self.note_presence(&mut shard, uid.uid(), was_there, true);
+        self.note_presence(&mut shard, identity.uid(), was_there, true);
         Bound {
             identity,
             ordinal,
@@ -351,31 +360,46 @@ impl Shard {
             .map(|(slot, _)| slot)
     }
 
-    /// The slots of the sessions that make room for one more, and whether one of them goes only
-    /// because there are too many.
-    fn to_replace(
+    /// What the user's other sessions mean for one more of them, which begins at `since_secs`
+    /// on `device`.
+    fn others(
         &self,
         hash: u64,
-        uid: &str,
+        identity: &Identity,
+        since_secs: u32,
         device: Option<&str>,
         policy: Policy,
-    ) -> (SmallVec<[u32; 4]>, bool) {
-        let is_named_so = |session: &Session| {
-            let extra = self.extras.get(&session.key).filter(|_| session.has_extra);
-            device.is_some() && extra.and_then(|extra| extra.device.as_deref()) == device
-        };
-        let (mut going, mut staying) = (SmallVec::new(), SmallVec::<[_; 8]>::new());
-        for (slot, session) in self.slots_of(hash, uid) {
-            if policy.is_single || is_named_so(session) {
-                going.push(slot);
+    ) -> Others {
+        let mut others = Others::default();
+        let mut staying = SmallVec::<[_; 8]>::new();
+        for (slot, session) in self.slots_of(hash, identity.uid()) {
+            others.was_there |= session.is_online;
+            if session.since_secs == since_secs {
+                others.ordinal = others.ordinal.max(session.ordinal.saturating_add(1));
+            }
+            if session.identity == *identity {
+                others.same = Some(session.identity.clone());
+            }
+            let is_named_so = || device.is_some() && self.device(session) == device;
+            if policy.is_single || is_named_so() {
+                others.going.push(slot);
             } else {
                 staying.push((session.age(), slot));
             }
         }
         let surplus = (staying.len() + 1).saturating_sub(policy.sessions_max.max(1));
-        staying.sort_unstable();
-        going.extend(staying.iter().take(surplus).map(|(_, slot)| *slot));
-        (going, surplus > 0)
+        if surplus > 0 {
+            staying.sort_unstable();
+            let oldest = staying.iter().take(surplus);
+            others.going.extend(oldest.map(|(_, slot)| *slot));
+            others.is_one_too_many = true;
+        }
+        others
+    }
+
+    fn device(&self, session: &Session) -> Option<&str> {
+        let extra = self.extras.get(&session.key).filter(|_| session.has_extra);
+        extra.and_then(|extra| extra.device.as_deref())
     }
 
     fn take_out(&mut self, hash: u64, slot: u32) -> Option<Session> {

@@ -496,9 +496,7 @@ fn arrive<H: Host>(request: &Request<'_>, cx: &mut Context<'_, H>) -> Result<(),
     if device.as_deref().is_some_and(|device| !is_device(device)) {
         return Err(Refusal::BAD_DEVICE);
     }
-    let others = request
-        .parameters()
-        .filter(|(key, _)| !RESERVED.contains(&key.as_ref()));
+    let others = request.parameters_but(&RESERVED);
     let metadata = Metadata::collect(others, limits.metadata_pairs_max, limits.metadata_bytes_max);
     let metadata = metadata.map_err(|_| Refusal::TOO_MUCH_METADATA)?;
     if device.is_some() || !metadata.is_empty() {
