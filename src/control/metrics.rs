@@ -5,6 +5,7 @@
 
 use std::fmt::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -40,7 +41,11 @@ impl Metrics {
             "Answers of the HTTP API by status",
             requests.clone(),
         );
-        registry.register_collector(Box::new(Node { services, strikes }));
+        registry.register_collector(Box::new(Node {
+            services,
+            strikes,
+            empty_bytes: AtomicU64::new(memory().map_or(0, |(allocated, _)| allocated)),
+        }));
         Metrics { registry, requests }
     }
 
@@ -49,6 +54,14 @@ impl Metrics {
             .get_or_create(&[("status", status.as_u16().to_string())])
             .inc();
     }
+}
+
+/// Bytes that the process has allocated, and bytes that the allocator holds for it; nothing where
+/// another allocator is at work.
+fn memory() -> Option<(u64, u64)> {
+    epoch::advance().ok()?;
+    let (allocated, resident) = (jemalloc::allocated::read(), jemalloc::resident::read());
+    Some((allocated.ok()? as u64, resident.ok()? as u64))
 }
 
 pub async fn show(State(desk): Shared) -> Response {
@@ -66,6 +79,8 @@ struct Node {
     services: Arc<Services>,
     /// The API's own.
     strikes: Arc<Strikes>,
+    /// Bytes that were allocated when this was last read and nobody was connected.
+    empty_bytes: AtomicU64,
 }
 
 impl std::fmt::Debug for Node {
@@ -81,6 +96,8 @@ impl Collector for Node {
             stats: &self.services.stats,
         };
         self.node(&mut sheet)?;
+        self.crowd(&mut sheet)?;
+        self.tables(&mut sheet)?;
         traffic(&mut sheet)?;
         ends(&mut sheet)?;
         self.strikes(&mut sheet)?;
@@ -134,25 +151,81 @@ impl Node {
             Some(Unit::Seconds),
             started.elapsed().as_secs(),
         )?;
-        // Where the numbers cannot be read there is another allocator, and nothing to say.
-        if epoch::advance().is_ok()
-            && let (Ok(allocated), Ok(resident)) =
-                (jemalloc::allocated::read(), jemalloc::resident::read())
-        {
-            sheet.gauge(
-                "allocated",
-                "Memory that is in use by the process",
-                Some(Unit::Bytes),
-                allocated as u64,
-            )?;
-            sheet.gauge(
-                "resident",
-                "Memory that the allocator holds",
-                Some(Unit::Bytes),
-                resident as u64,
-            )?;
+        self.memory(sheet)
+    }
+
+    /// What clients make of the node, by state and in bytes.
+    fn crowd(&self, sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
+        let strangers = self.services.node.strangers() as u64;
+        let bound = sheet.total(|s| &s.bound);
+        let rest = sheet.total(|s| &s.open).saturating_sub(strangers + bound);
+        let help = "Sockets held, by state";
+        let mut metric =
+            sheet
+                .encoder
+                .encode_descriptor("sockets", help, None, MetricType::Gauge)?;
+        for (state, count) in [
+            ("unauthenticated", strangers),
+            ("authenticated", bound),
+            ("leaving", rest),
+        ] {
+            metric
+                .encode_family(&[("state", state)])?
+                .encode_gauge(&count)?;
         }
         Ok(())
+    }
+
+    fn memory(&self, sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
+        let Some((allocated, resident)) = memory() else {
+            return Ok(());
+        };
+        let open = sheet.total(|s| &s.open);
+        if open == 0 {
+            self.empty_bytes.store(allocated, Relaxed);
+        }
+        let grown = allocated.saturating_sub(self.empty_bytes.load(Relaxed));
+        for (name, help, bytes) in [
+            (
+                "allocated",
+                "Memory that is in use by the process",
+                allocated,
+            ),
+            ("resident", "Memory that the allocator holds", resident),
+            (
+                "connection",
+                "Memory allocated since nobody was connected, for each socket",
+                grown / open.max(1),
+            ),
+        ] {
+            sheet.gauge(name, help, Some(Unit::Bytes), bytes)?;
+        }
+        Ok(())
+    }
+
+    /// What the connections have in common.
+    fn tables(&self, sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
+        let Services { node, post, .. } = &*self.services;
+        let (groups, memberships) = post.groups.counts();
+        sheet.gauge("groups", "Groups of users", None, groups as u64)?;
+        sheet.gauge(
+            "group_memberships",
+            "Members of all groups",
+            None,
+            memberships as u64,
+        )?;
+        sheet.gauge(
+            "watches",
+            "Users whose coming and going connections watch, each as often as it is watched",
+            None,
+            post.watches.len() as u64,
+        )?;
+        sheet.gauge(
+            "write_queues_max",
+            "Bytes that all write queues of the node may hold",
+            Some(Unit::Bytes),
+            node.queued_max() as u64,
+        )
     }
 
     fn strikes(&self, sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
@@ -326,6 +399,10 @@ impl Sheet<'_, '_> {
         Ok(())
     }
 
+    fn total(&self, of: impl Fn(&ReactorStats) -> &Count) -> u64 {
+        self.stats.iter().map(|stats| of(stats).get()).sum()
+    }
+
     /// A counter, summed over the reactors.
     fn sum(
         &mut self,
@@ -334,7 +411,7 @@ impl Sheet<'_, '_> {
         unit: Option<Unit>,
         of: impl Fn(&ReactorStats) -> &Count,
     ) -> Result<(), Error> {
-        let total: u64 = self.stats.iter().map(|stats| of(stats).get()).sum();
+        let total = self.total(of);
         self.encoder
             .encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&total, None)

@@ -128,9 +128,17 @@ fn metrics_are_text_that_a_scraper_reads_and_show_the_connections() {
         ("users", 5.0),
         ("accepted_total", 6.0),
         ("draining", 0.0),
+        ("sockets{state=\"authenticated\"}", 5.0),
+        ("sockets{state=\"unauthenticated\"}", 1.0),
+        ("sockets{state=\"leaving\"}", 0.0),
+        ("groups", 0.0),
+        ("watches", 0.0),
     ] {
         assert_eq!(node.metric(name), value, "{name}");
     }
+    // Five at most share pages and queues that were made for many more.
+    let each = node.metric("connection_bytes");
+    assert!((100.0..1e6).contains(&each), "{each}");
     assert!(node.metric("sent_bytes_total") > 500.0);
     drop((clients, stranger));
 }
