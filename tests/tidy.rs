@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules by floor, lowest first. Those of one floor are siblings: they do not see each other.
-const FLOORS: [&[&str]; 10] = [
+const FLOORS: [&[&str]; 11] = [
     &["parts", "sys"],
     &["protocol"],
     &["session", "hub"],
+    &["inbox"],
     &["command", "stats"],
     &["mailbox"],
     &["reactor", "control"],
@@ -20,7 +21,7 @@ const FLOORS: [&[&str]; 10] = [
     &["main"],
 ];
 /// From this floor on there may be sockets, threads and clocks.
-const MAILBOX: usize = 4;
+const MAILBOX: usize = 5;
 /// Who may use `sys`, whatever the floor.
 const USERS_OF_SYS: [&str; 4] = ["mailbox", "reactor", "server", "config"];
 /// What the pure core knows nothing of.

@@ -3,15 +3,44 @@
 //! An envelope is one JSON object in two parts: a short head that is the receiving session's own
 //! (`sessionId`, `to`), and a tail that all receivers share.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::order::{ChatText, FileType};
 
-/// 128 random bits, written as 32 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+/// 128 bits, written as 32 hex digits. Those of messages that are stored begin with the time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct MessageId(pub [u8; 16]);
 
 impl MessageId {
+    /// The same with the time in its first 48 bits (Unix milliseconds).
+    pub fn at(self, ms: u64) -> MessageId {
+        let mut id = self.0;
+        id[..6].copy_from_slice(&ms.to_be_bytes()[2..]);
+        MessageId(id)
+    }
+
+    /// The time that an id of a stored message begins with, in Unix milliseconds.
+    pub fn at_ms(self) -> u64 {
+        let [a, b, c, d, e, f, ..] = self.0;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
+
+    /// The id of the notice that this message was delivered.
+    pub fn of_notice(self) -> MessageId {
+        let mut id = self.0;
+        id[15] ^= 0x80;
+        MessageId(id)
+    }
+
+    /// From the 32 digits; none if it is something else.
+    pub fn from_hex(text: &str) -> Option<MessageId> {
+        if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        let bits = u128::from_str_radix(text, 16).ok()?;
+        Some(MessageId(bits.to_be_bytes()))
+    }
+
     /// The 32 digits.
     pub fn to_hex(self) -> [u8; 32] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";

@@ -1,0 +1,244 @@
+//! A device has got entries: it passes them, and the senders of single chats hear of it.
+
+use super::accept::TRIM;
+use super::records::{Entry, EntryBody, Head, Held, decode, encode};
+use super::rows::{self, Broken};
+use super::{Books, Ring};
+use crate::protocol::envelope::MessageId;
+
+/// How a device says what it has got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// These messages.
+    Messages(Vec<MessageId>),
+    /// Everything up to this entry of this epoch.
+    UpTo { epoch: u64, seq: u64 },
+    /// A pong says so: nobody hears of it.
+    Silently { seq: u64 },
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// Of the messages that were named, those that this inbox never held, as far as it remembers.
+    pub unknown: Vec<MessageId>,
+    /// Everything up to here the device has passed.
+    pub low: u64,
+    /// Entries above that, passed out of order.
+    pub above: Vec<u64>,
+}
+
+impl Books<'_> {
+    /// A device of `uid` has got what `reach` says.
+    pub fn acknowledge(
+        &mut self,
+        uid: &str,
+        device: &str,
+        reach: &Reach,
+    ) -> Result<Acknowledged, Broken> {
+        let Some(mut head) = self.load(uid)? else {
+            let unknown = match reach {
+                Reach::Messages(ids) => ids.clone(),
+                _ => Vec::new(),
+            };
+            return Ok(Acknowledged {
+                unknown,
+                low: 0,
+                above: Vec::new(),
+            });
+        };
+        let before = head.clone();
+        self.know(&mut head, device);
+        let mut unknown = Vec::new();
+        match reach {
+            Reach::Messages(ids) => {
+                for &id in ids {
+                    if !self.pass_message(uid, &mut head, device, id)? {
+                        unknown.push(id);
+                    }
+                }
+                self.advance(uid, &mut head, device)?;
+            }
+            Reach::UpTo { epoch, seq } if *epoch == head.epoch && *seq <= head.seq => {
+                self.pass_up_to(uid, &mut head, device, *seq, true)?;
+            }
+            Reach::Silently { seq } => {
+                let seq = (*seq).min(head.seq);
+                self.pass_up_to(uid, &mut head, device, seq, false)?;
+            }
+            // A cursor from elsewhere says nothing of this log.
+            Reach::UpTo { .. } => {}
+        }
+        let moved = self.know(&mut head, device);
+        let (low, above) = (moved.low, moved.above.clone());
+        if before
+            .device(device)
+            .is_some_and(|b| b.low < low || b.above != above)
+        {
+            moved.resync = false;
+        }
+        self.drop_passed(uid, &mut head)?;
+        if head != before {
+            self.save(uid, &mut head)?;
+        }
+        Ok(Acknowledged {
+            unknown,
+            low,
+            above,
+        })
+    }
+
+    /// False if the inbox never held this message.
+    fn pass_message(
+        &mut self,
+        uid: &str,
+        head: &mut Head,
+        device: &str,
+        id: MessageId,
+    ) -> Result<bool, Broken> {
+        let Some(row) = self.rows.get(&rows::held(uid, id))? else {
+            return Ok(false);
+        };
+        let held: Held = decode("held message", &row)?;
+        if held.seq == 0 {
+            return Ok(false);
+        }
+        let known = self.know(head, device);
+        if !known.has_passed(held.seq) {
+            let at = known.above.partition_point(|&seq| seq < held.seq);
+            known.above.insert(at, held.seq);
+        }
+        self.notify(uid, head, id, held)?;
+        Ok(true)
+    }
+
+    /// Passes everything up to `seq`.
+    pub(super) fn pass_up_to(
+        &mut self,
+        uid: &str,
+        head: &mut Head,
+        device: &str,
+        seq: u64,
+        begets: bool,
+    ) -> Result<(), Broken> {
+        let low = self.know(head, device).low;
+        if seq <= low {
+            return Ok(());
+        }
+        if begets {
+            for (_, entry, _) in self.entries(uid, low.max(head.dropped), seq, usize::MAX)? {
+                self.notify_of(uid, head, &entry)?;
+            }
+        }
+        let known = self.know(head, device);
+        known.low = seq;
+        known.above.retain(|&above| above > seq);
+        self.advance(uid, head, device)
+    }
+
+    /// Moves the mark of a device over everything that it has passed. Notices before an entry
+    /// that it has passed are passed with it, and where nothing is kept, nothing holds it up.
+    pub(super) fn advance(
+        &mut self,
+        uid: &str,
+        head: &mut Head,
+        device: &str,
+    ) -> Result<(), Broken> {
+        let known = self.know(head, device);
+        let Some(&last) = known.above.last() else {
+            return Ok(());
+        };
+        let (low, above) = (known.low, known.above.clone());
+        let held_up = self
+            .entries(uid, low.max(head.dropped), last, usize::MAX)?
+            .into_iter()
+            .find(|(seq, entry, _)| above.binary_search(seq).is_err() && !entry.is_notice());
+        let known = self.know(head, device);
+        let free = held_up.map_or(u64::MAX, |(seq, ..)| seq);
+        let passed = known.above.partition_point(|&seq| seq < free);
+        if let Some(&to) = known.above[..passed].last() {
+            known.low = known.low.max(to);
+        }
+        known.above.drain(..passed);
+        Ok(())
+    }
+
+    fn notify_of(&mut self, uid: &str, head: &mut Head, entry: &Entry) -> Result<(), Broken> {
+        if !matches!(entry.body, EntryBody::Chat { .. }) {
+            return Ok(());
+        }
+        let Some(row) = self.rows.get(&rows::held(uid, entry.id))? else {
+            return Ok(());
+        };
+        self.notify(uid, head, entry.id, decode("held message", &row)?)
+    }
+
+    /// Tells the sender of a single chat, once, that `uid`, whose inbox `head` is, has got it.
+    fn notify(
+        &mut self,
+        uid: &str,
+        head: &mut Head,
+        id: MessageId,
+        mut held: Held,
+    ) -> Result<(), Broken> {
+        if !held.owes_notice {
+            return Ok(());
+        }
+        held.owes_notice = false;
+        self.rows.put(&rows::held(uid, id), &encode(&held))?;
+        let notice = Entry {
+            id: id.of_notice(),
+            at_ms: self.now_ms,
+            from: "system".to_owned(),
+            request_id: None,
+            is_http: false,
+            body: EntryBody::Delivered {
+                msgid: held.msgid,
+                message: id,
+                to: uid.to_owned(),
+            },
+        };
+        if held.sender == uid {
+            // Who writes to himself has one inbox, and it is open.
+            return self.append_notice(uid, head, &notice);
+        }
+        let mut senders = self.open(&held.sender)?;
+        self.append_notice(&held.sender, &mut senders, &notice)?;
+        self.save(&held.sender, &mut senders)
+    }
+
+    fn append_notice(&mut self, uid: &str, head: &mut Head, notice: &Entry) -> Result<(), Broken> {
+        let seq = self.append(uid, head, notice, &encode(notice))?;
+        let held = Held {
+            seq,
+            sender: notice.from.clone(),
+            msgid: None,
+            owes_notice: false,
+        };
+        self.rows.put(&rows::held(uid, notice.id), &encode(&held))?;
+        if head.notices > self.rules.notices_max {
+            self.lose_oldest_notice(uid, head)?;
+        }
+        self.trim_seen(uid, head.dropped, TRIM)
+    }
+
+    fn lose_oldest_notice(&mut self, uid: &str, head: &mut Head) -> Result<(), Broken> {
+        let oldest = self
+            .entries(uid, head.dropped, head.seq, usize::MAX)?
+            .into_iter()
+            .find(|(_, entry, _)| entry.is_notice());
+        match oldest {
+            Some((seq, entry, bytes)) => self.lose_entry(uid, head, seq, &entry, bytes),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A ring that only says that there is something to read.
+impl Ring {
+    pub fn uid(&self) -> &str {
+        match self {
+            Ring::Entry { uid, .. } | Ring::Lost { uid } => uid,
+        }
+    }
+}

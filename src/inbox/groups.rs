@@ -1,0 +1,344 @@
+//! Groups: who is in them, and what is said to them.
+//!
+//! A message to a group is accepted when it stands in the group's log. Its members get it after
+//! that, in the order of the log, each once however often the work is begun.
+
+use super::accept::{Accepted, TRIM};
+use super::records::{Entry, Group, GroupEntry, Held, Origin, decode, encode};
+use super::rows::{self, Broken};
+use super::{Books, Ring};
+use crate::protocol::envelope::MessageId;
+use crate::protocol::identity::is_id;
+
+/// What holds for groups; part of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupRules {
+    /// Groups that a user may be in.
+    pub per_user_max: usize,
+    pub members_max: usize,
+    /// Users may join by themselves.
+    pub is_open: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GroupError {
+    #[error("there is a group with this id")]
+    Exists,
+    #[error("there is no such group")]
+    NotFound,
+    #[error("only a member may do this")]
+    NotMember,
+    #[error("the group would have more members than it may")]
+    Full,
+    /// That user is in as many groups as he may be in.
+    #[error("{0} is in as many groups as a user may be in")]
+    TooMany(String),
+    #[error("an id is 1 to 64 of [A-Za-z0-9_.@-], and a group has at least one member")]
+    BadId,
+}
+
+/// A change to a group, or a look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupChange {
+    /// Of the caller and `members`.
+    Create {
+        members: Vec<String>,
+    },
+    /// Adds `members`, or the caller where none are named.
+    Join {
+        members: Vec<String>,
+    },
+    Leave {
+        uid: String,
+    },
+    Delete,
+    /// Changes nothing.
+    Look,
+}
+
+/// A message to a group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupAccept {
+    pub group: String,
+    pub sender: String,
+    pub msgid: Option<String>,
+    pub entry: Entry,
+    pub origin: Option<Origin>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupAccepted {
+    New(MessageId),
+    Again(MessageId),
+    Conflict,
+    Refused(GroupError),
+}
+
+impl Books<'_> {
+    /// Changes the group `id` on behalf of `by`; without one it is the operator who asks. Returns
+    /// who is in it then, or, of one that has ended, who was.
+    pub fn change_group(
+        &mut self,
+        id: &str,
+        by: Option<&str>,
+        change: &GroupChange,
+        rules: &GroupRules,
+    ) -> Result<Result<Vec<String>, GroupError>, Broken> {
+        if !is_id(id) {
+            return Ok(Err(GroupError::BadId));
+        }
+        let found = self.group(id)?;
+        let Some(mut group) = found else {
+            return match change {
+                GroupChange::Create { members } => {
+                    let named = by.into_iter().chain(members.iter().map(String::as_str));
+                    self.enter(id, Group::default(), named, rules)
+                }
+                _ => Ok(Err(GroupError::NotFound)),
+            };
+        };
+        let is_member = |uid: &str| group.members.iter().any(|member| member == uid);
+        match change {
+            GroupChange::Create { .. } => Ok(Err(GroupError::Exists)),
+            GroupChange::Join { members } => {
+                let may = by.is_none_or(|by| {
+                    is_member(by) || (rules.is_open && members.iter().all(|uid| uid == by))
+                });
+                if !may {
+                    return Ok(Err(GroupError::NotMember));
+                }
+                let own = by.filter(|_| members.is_empty());
+                let named = own.into_iter().chain(members.iter().map(String::as_str));
+                self.enter(id, group, named, rules)
+            }
+            GroupChange::Leave { uid } => {
+                if !is_member(uid) {
+                    return Ok(Err(GroupError::NotMember));
+                }
+                group.members.retain(|member| member != uid);
+                self.rows.remove(&rows::member(uid, id))?;
+                if group.members.is_empty() {
+                    self.end(id, &group)?;
+                } else {
+                    self.rows.put(&rows::group(id), &encode(&group))?;
+                }
+                Ok(Ok(group.members))
+            }
+            GroupChange::Delete => {
+                for uid in &group.members {
+                    self.rows.remove(&rows::member(uid, id))?;
+                }
+                self.end(id, &group)?;
+                Ok(Ok(group.members))
+            }
+            GroupChange::Look => match by {
+                Some(by) if !is_member(by) => Ok(Err(GroupError::NotMember)),
+                _ => Ok(Ok(group.members)),
+            },
+        }
+    }
+
+    fn group(&self, id: &str) -> Result<Option<Group>, Broken> {
+        let row = self.rows.get(&rows::group(id))?;
+        row.map(|bytes| decode("group", &bytes)).transpose()
+    }
+
+    /// All of `named`, or nobody.
+    fn enter<'n>(
+        &mut self,
+        id: &str,
+        mut group: Group,
+        named: impl Iterator<Item = &'n str>,
+        rules: &GroupRules,
+    ) -> Result<Result<Vec<String>, GroupError>, Broken> {
+        let before = group.members.len();
+        for uid in named {
+            if !is_id(uid) {
+                return Ok(Err(GroupError::BadId));
+            }
+            if group.members.iter().any(|member| member == uid) {
+                continue;
+            }
+            if group.members.len() >= rules.members_max {
+                return Ok(Err(GroupError::Full));
+            }
+            if self.groups_of(uid)?.len() >= rules.per_user_max {
+                return Ok(Err(GroupError::TooMany(uid.to_owned())));
+            }
+            group.members.push(uid.to_owned());
+        }
+        if group.members.is_empty() {
+            return Ok(Err(GroupError::BadId));
+        }
+        for uid in &group.members[before..] {
+            self.rows.put(&rows::member(uid, id), &[])?;
+        }
+        self.rows.put(&rows::group(id), &encode(&group))?;
+        Ok(Ok(group.members))
+    }
+
+    /// Its messages that are still under way have nobody to go to.
+    fn end(&mut self, id: &str, group: &Group) -> Result<(), Broken> {
+        self.rows.remove(&rows::group(id))?;
+        for number in self.open_work(id)? {
+            self.rows.remove(&rows::work(id, number))?;
+        }
+        self.clear_log(id, group.seq + 1)
+    }
+
+    /// The groups of a user, sorted.
+    pub fn groups_of(&self, uid: &str) -> Result<Vec<String>, Broken> {
+        let from = rows::member_of(uid);
+        let mut groups = Vec::new();
+        self.rows
+            .scan(&from, &rows::end_of(from.clone()), &mut |key, _| {
+                groups.push(rows::last_id_of(key).to_owned());
+                true
+            })?;
+        Ok(groups)
+    }
+
+    /// Groups behind `after`, sorted, at most `limit`.
+    pub fn groups(&self, after: &str, limit: usize) -> Result<Vec<String>, Broken> {
+        let mut groups = Vec::new();
+        let from = match after {
+            "" => rows::all::groups(),
+            id => rows::end_of(rows::group(id)),
+        };
+        let to = rows::end_of(rows::all::groups());
+        self.rows.scan(&from, &to, &mut |key, _| {
+            groups.push(rows::first_id_of(key).to_owned());
+            groups.len() < limit
+        })?;
+        Ok(groups)
+    }
+
+    /// Accepts a message to a group: from here on its members will get it.
+    pub fn accept_for_group(&mut self, accept: &GroupAccept) -> Result<GroupAccepted, Broken> {
+        let GroupAccept {
+            group: id,
+            sender,
+            msgid,
+            entry,
+            origin,
+        } = accept;
+        let Some(mut group) = self.group(id)? else {
+            return Ok(GroupAccepted::Refused(GroupError::NotFound));
+        };
+        if !group.members.contains(sender) {
+            return Ok(GroupAccepted::Refused(GroupError::NotMember));
+        }
+        // A group remembers its messages as an inbox does. No user has this name: an id holds
+        // no colon.
+        let inbox = format!("group:{id}");
+        match self.seen_before(&inbox, sender, msgid.as_deref(), &entry.body)? {
+            Some(Accepted::Again(id)) => return Ok(GroupAccepted::Again(id)),
+            Some(_) => return Ok(GroupAccepted::Conflict),
+            None => {}
+        }
+        group.seq += 1;
+        self.rows.put(&rows::group(id), &encode(&group))?;
+        let logged = GroupEntry {
+            entry: entry.clone(),
+            sender: sender.clone(),
+            origin: origin.clone(),
+        };
+        self.rows
+            .put(&rows::group_log(id, group.seq), &encode(&logged))?;
+        self.rows.put(&rows::work(id, group.seq), &[])?;
+        self.remember(&inbox, sender, msgid.as_deref(), entry, group.seq)?;
+        self.trim_seen(&inbox, group.seq, TRIM)?;
+        Ok(GroupAccepted::New(entry.id))
+    }
+
+    /// Does one piece of work: brings the oldest unfinished message of some group to its
+    /// members. False: there is none.
+    pub fn work(&mut self) -> Result<bool, Broken> {
+        let (from, mut first) = (rows::all::work(), None);
+        self.rows
+            .scan(&from, &rows::end_of(from.clone()), &mut |key, _| {
+                first = Some((rows::first_id_of(key).to_owned(), rows::number_of(key)));
+                false
+            })?;
+        let Some((id, number)) = first else {
+            return Ok(false);
+        };
+        let members = self.group(&id)?.map(|group| group.members);
+        let row = self.rows.get(&rows::group_log(&id, number))?;
+        if let (Some(members), Some(row)) = (members, row) {
+            let logged: GroupEntry = decode("message of a group", &row)?;
+            for uid in &members {
+                self.hand_over(uid, &logged)?;
+            }
+        }
+        self.rows.remove(&rows::work(&id, number))?;
+        self.clear_log(&id, number + 1)?;
+        Ok(true)
+    }
+
+    /// Puts a group's message into a member's inbox, unless it is there. One that is full gets a
+    /// gap and hears of it: the group is not held up.
+    fn hand_over(&mut self, uid: &str, logged: &GroupEntry) -> Result<(), Broken> {
+        let GroupEntry {
+            entry,
+            sender,
+            origin,
+        } = logged;
+        if self.rows.get(&rows::held(uid, entry.id))?.is_some() {
+            return Ok(());
+        }
+        let mut head = self.open(uid)?;
+        let row = encode(entry);
+        let own = origin.as_ref().filter(|_| uid == sender);
+        if let Some(origin) = own {
+            self.know(&mut head, &origin.device);
+        }
+        if !self.make_room(uid, &mut head, row.len())? {
+            self.miss(uid, &mut head);
+            return self.save(uid, &mut head);
+        }
+        let seq = self.append(uid, &mut head, entry, &row)?;
+        if let Some(origin) = own {
+            let known = self.know(&mut head, &origin.device);
+            known.above.push(seq);
+            self.advance(uid, &mut head, &origin.device)?;
+            if let Some(Ring::Entry { but, .. }) = self.rings.last_mut() {
+                *but = Some(origin.connection);
+            }
+            self.drop_passed(uid, &mut head)?;
+        }
+        self.save(uid, &mut head)?;
+        let held = Held {
+            seq,
+            sender: sender.clone(),
+            msgid: None,
+            owes_notice: false,
+        };
+        self.rows.put(&rows::held(uid, entry.id), &encode(&held))?;
+        self.trim_seen(uid, head.dropped, TRIM)
+    }
+
+    fn open_work(&self, id: &str) -> Result<Vec<u64>, Broken> {
+        let mut open = Vec::new();
+        let (from, to) = (rows::work(id, 0), rows::work(id, u64::MAX));
+        self.rows.scan(&from, &to, &mut |key, _| {
+            open.push(rows::number_of(key));
+            true
+        })?;
+        Ok(open)
+    }
+
+    /// Drops the log before `number`: its members have it.
+    fn clear_log(&mut self, id: &str, number: u64) -> Result<(), Broken> {
+        let mut done = Vec::new();
+        let (from, to) = (rows::group_log(id, 0), rows::group_log(id, number));
+        self.rows.scan(&from, &to, &mut |key, _| {
+            done.push(key.to_vec());
+            true
+        })?;
+        for key in done {
+            self.rows.remove(&key)?;
+        }
+        Ok(())
+    }
+}

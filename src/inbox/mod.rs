@@ -1,0 +1,290 @@
+//! The contract of delivery: what a store does when a message is accepted, acknowledged, read or
+//! grown old. Pure: rows, values and a time in, rows and values out.
+//!
+//! Everything that a user must get is an entry in that user's inbox, a log with contiguous
+//! numbers. Who is connected gets entries pushed, and nobody depends on it: the log is the truth.
+//!
+//! Owns: the meaning of all rows. Neighbours: a store lends its transaction; whoever serves
+//! requests commits it, and only then tells what came of it.
+//! Invariants: within an epoch no seq is given twice; an entry stays until every known device
+//! has passed it, or it has grown old, and whoever misses it then is told.
+
+mod accept;
+mod ack;
+mod groups;
+mod later;
+pub mod memory;
+mod read;
+pub mod records;
+pub mod rows;
+pub mod service;
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+pub use accept::{Accept, Accepted};
+pub use ack::{Acknowledged, Reach};
+pub use groups::{GroupAccept, GroupAccepted, GroupChange, GroupError, GroupRules};
+pub use later::Cancelled;
+pub use read::{Attach, Attached, Cursor, Page};
+use records::{ANONYMOUS, Device, Entry, Head, decode, encode};
+use rows::{Broken, Rows};
+
+/// How much is kept for whom; part of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InboxRules {
+    pub entries_max: u32,
+    pub bytes_max: u64,
+    pub notices_max: u32,
+    pub devices_max: usize,
+    /// How long entries are kept, and how long a message id is remembered at least.
+    pub ttl_ms: u64,
+    pub seen_ms: u64,
+    /// Messages that are remembered of one sender to one receiver.
+    pub seen_max: u32,
+}
+
+/// Who is connected.
+pub trait Presence {
+    /// The names of the devices on which a user is connected.
+    fn devices(&self, uid: &str) -> SmallVec<[String; 2]>;
+}
+
+/// Something that connected clients should hear of, once the transaction is committed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ring {
+    /// An entry was appended.
+    Entry {
+        uid: String,
+        epoch: u64,
+        seq: u64,
+        entry: Arc<Entry>,
+        /// The connection that it came from: it has it already.
+        but: Option<u64>,
+    },
+    /// Entries of this user were dropped before they had been passed.
+    Lost { uid: String },
+}
+
+/// All inboxes within one transaction.
+pub struct Books<'a> {
+    pub rows: &'a mut dyn Rows,
+    pub presence: &'a dyn Presence,
+    pub rules: &'a InboxRules,
+    /// Unix milliseconds.
+    pub now_ms: u64,
+    /// Of inboxes that begin now.
+    pub epoch: u64,
+    pub rings: &'a mut Vec<Ring>,
+}
+
+impl Books<'_> {
+    fn load(&self, uid: &str) -> Result<Option<Head>, Broken> {
+        let row = self.rows.get(&rows::head(uid))?;
+        row.map(|bytes| decode("inbox", &bytes)).transpose()
+    }
+
+    /// The inbox of a user, begun if it is not there: devices that are connected are known to it.
+    fn open(&mut self, uid: &str) -> Result<Head, Broken> {
+        if let Some(head) = self.load(uid)? {
+            return Ok(head);
+        }
+        let mut head = Head::new(self.epoch);
+        for name in self.presence.devices(uid) {
+            self.know(&mut head, &name);
+        }
+        Ok(head)
+    }
+
+    fn save(&mut self, uid: &str, head: &mut Head) -> Result<(), Broken> {
+        head.touched_ms = self.now_ms;
+        self.rows.put(&rows::head(uid), &encode(head))
+    }
+
+    /// A device as the inbox knows it from now on. One that was forgotten is told that it may
+    /// have missed something; a new one begins with the oldest entry.
+    fn know<'h>(&self, head: &'h mut Head, name: &str) -> &'h mut Device {
+        let at = match head.devices.iter().position(|device| device.name == name) {
+            Some(at) => at,
+            None => {
+                let was_known = head.forgotten.iter().position(|known| known == name);
+                let device = Device {
+                    name: name.to_owned(),
+                    low: head.dropped,
+                    resync: was_known.is_some() || head.lost,
+                    ..Device::default()
+                };
+                if let Some(at) = was_known {
+                    head.forgotten.remove(at);
+                }
+                head.lost = false;
+                head.devices.push(device);
+                head.devices.len() - 1
+            }
+        };
+        &mut head.devices[at]
+    }
+
+    /// Forgets one device that is not connected, the furthest behind first. False if there is
+    /// none that may go: the last one never goes.
+    fn forget_one(&self, uid: &str, head: &mut Head) -> bool {
+        if head.devices.len() < 2 {
+            return false;
+        }
+        let connected = self.presence.devices(uid);
+        let candidates = head.devices.iter().enumerate();
+        let furthest = candidates
+            .filter(|(_, device)| !connected.contains(&device.name))
+            .min_by_key(|(_, device)| device.low)
+            .map(|(at, _)| at);
+        let Some(at) = furthest else {
+            return false;
+        };
+        let device = head.devices.remove(at);
+        head.forgotten.push(device.name);
+        if head.forgotten.len() > self.rules.devices_max {
+            head.forgotten.remove(0);
+        }
+        true
+    }
+
+    /// Drops what every known device has passed.
+    fn drop_passed(&mut self, uid: &str, head: &mut Head) -> Result<(), Broken> {
+        let until = head.passed_by_all();
+        if until > head.dropped {
+            for (seq, entry, bytes) in self.entries(uid, head.dropped, until, usize::MAX)? {
+                self.drop_entry(uid, head, seq, &entry, bytes)?;
+            }
+            head.dropped = until;
+        }
+        Ok(())
+    }
+
+    fn drop_entry(
+        &mut self,
+        uid: &str,
+        head: &mut Head,
+        seq: u64,
+        entry: &Entry,
+        bytes: usize,
+    ) -> Result<(), Broken> {
+        if entry.is_notice() {
+            head.notices = head.notices.saturating_sub(1);
+        } else {
+            head.entries = head.entries.saturating_sub(1);
+            head.bytes = head.bytes.saturating_sub(bytes as u64);
+        }
+        self.rows.remove(&rows::entry(uid, seq))
+    }
+
+    /// Drops an entry that some have not passed: they are told.
+    fn lose_entry(
+        &mut self,
+        uid: &str,
+        head: &mut Head,
+        seq: u64,
+        entry: &Entry,
+        bytes: usize,
+    ) -> Result<(), Broken> {
+        let has_passed = |device: &Device| device.has_passed(seq);
+        self.lose(uid, head, has_passed);
+        self.drop_entry(uid, head, seq, entry, bytes)
+    }
+
+    /// Something never came into an inbox: every device is told.
+    fn miss(&mut self, uid: &str, head: &mut Head) {
+        self.lose(uid, head, |_| false);
+    }
+
+    /// Lets devices know that they miss something, except those that have it.
+    fn lose(&mut self, uid: &str, head: &mut Head, has_it: impl Fn(&Device) -> bool) {
+        head.lost |= head.devices.is_empty();
+        let mut is_news = false;
+        for device in &mut head.devices {
+            if !has_it(device) {
+                is_news |= !device.resync;
+                device.resync = true;
+            }
+        }
+        if is_news {
+            self.rings.push(Ring::Lost {
+                uid: uid.to_owned(),
+            });
+        }
+    }
+
+    /// Entries behind `after` up to and with `until`, at most `limit`, with their sizes.
+    fn entries(
+        &self,
+        uid: &str,
+        after: u64,
+        until: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Entry, usize)>, Broken> {
+        let (from, to) = (rows::entry(uid, after + 1), rows::entry(uid, until + 1));
+        let (mut found, mut broken) = (Vec::new(), None);
+        if limit == 0 {
+            return Ok(found);
+        }
+        self.rows.scan(&from, &to, &mut |key, bytes| {
+            match decode("entry", bytes) {
+                Ok(entry) => found.push((rows::number_of(key), entry, bytes.len())),
+                Err(error) => broken = Some(error),
+            }
+            broken.is_none() && found.len() < limit
+        })?;
+        broken.map_or(Ok(found), Err)
+    }
+
+    /// Drops what has grown old, in one inbox; false if it is not there.
+    pub fn expire(&mut self, uid: &str) -> Result<bool, Broken> {
+        const BATCH: usize = 256;
+        let Some(mut head) = self.load(uid)? else {
+            return Ok(false);
+        };
+        let before = head.clone();
+        loop {
+            let oldest = self.entries(uid, head.dropped, head.seq, BATCH)?;
+            let is_old =
+                |entry: &Entry| entry.at_ms.saturating_add(self.rules.ttl_ms) <= self.now_ms;
+            let old: Vec<_> = oldest
+                .into_iter()
+                .take_while(|(_, entry, _)| is_old(entry))
+                .collect();
+            let count = old.len();
+            for (seq, entry, bytes) in old {
+                self.lose_entry(uid, &mut head, seq, &entry, bytes)?;
+                head.dropped = seq;
+            }
+            if count < BATCH {
+                break;
+            }
+        }
+        self.trim_seen(uid, head.dropped, usize::MAX)?;
+        if head != before {
+            self.save(uid, &mut head)?;
+        }
+        Ok(true)
+    }
+
+    /// Users that have an inbox, behind `after`, at most `limit`.
+    pub fn users(&self, after: &str, limit: usize) -> Result<Vec<String>, Broken> {
+        let mut users = Vec::new();
+        let from = match after {
+            "" => rows::all::heads(),
+            uid => rows::end_of(rows::head(uid)),
+        };
+        self.rows
+            .scan(&from, &rows::end_of(rows::all::heads()), &mut |key, _| {
+                users.push(rows::first_id_of(key).to_owned());
+                users.len() < limit
+            })?;
+        Ok(users)
+    }
+}
+
+/// The name that a device goes by.
+pub fn device_name(device: Option<&str>) -> &str {
+    device.unwrap_or(ANONYMOUS)
+}

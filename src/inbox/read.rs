@@ -1,0 +1,246 @@
+//! An inbox is read: by a connection that begins, by one that has caught up too little, and by
+//! who only looks.
+
+use std::sync::Arc;
+
+use super::Books;
+use super::records::{ANONYMOUS, Entry, Head};
+use super::rows::Broken;
+
+/// Entries and bytes of a page at most.
+const PAGE_ENTRIES: usize = 300;
+const PAGE_BYTES: usize = 256 << 10;
+
+/// Up to where an application has processed its inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    pub epoch: u64,
+    pub seq: u64,
+}
+
+/// A connection that begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attach {
+    pub uid: String,
+    pub device: String,
+    pub cursor: Option<Cursor>,
+    /// The first page of what it has not got is read with it, `page` entries at most.
+    pub page: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attached {
+    pub epoch: u64,
+    pub head_seq: u64,
+    /// Everything up to here the device has passed.
+    pub low: u64,
+    pub page: Page,
+    /// The inbox knows this device. An anonymous one that finds nothing is not written down.
+    pub is_known: bool,
+}
+
+/// Entries that a device has not passed, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Page {
+    pub entries: Vec<(u64, Arc<Entry>)>,
+    /// There is nothing else for the device up to here.
+    pub until: u64,
+    /// The last entry of the inbox.
+    pub head_seq: u64,
+    pub epoch: u64,
+    /// Entries up to here may have been sent before.
+    pub offered: u64,
+    /// Something was lost that the device had not passed: it is to be told.
+    pub resync: bool,
+}
+
+impl Books<'_> {
+    /// The device begins where its cursor says, or where it was; one that nobody knows begins
+    /// with the oldest entry.
+    pub fn attach(&mut self, attach: &Attach) -> Result<Attached, Broken> {
+        let Attach {
+            uid,
+            device,
+            cursor,
+            page,
+        } = attach;
+        let found = self.load(uid)?;
+        let says_nothing = match (&found, cursor) {
+            (None, None) => device == ANONYMOUS,
+            (None, Some(cursor)) => {
+                device == ANONYMOUS && cursor.epoch == self.epoch && cursor.seq == 0
+            }
+            (Some(_), _) => false,
+        };
+        if says_nothing {
+            return Ok(Attached::to_nothing(self.epoch));
+        }
+        let before = found.clone();
+        let mut head = found.unwrap_or_else(|| Head::new(self.epoch));
+        let was_known = head.device(device).is_some();
+        self.know(&mut head, device);
+        self.keep_few(uid, &mut head, device);
+        if let Some(cursor) = cursor {
+            self.go_to(uid, &mut head, device, *cursor, was_known)?;
+        }
+        let page = self.page_of(uid, &mut head, device, 0, *page)?;
+        self.drop_passed(uid, &mut head)?;
+        let low = self.know(&mut head, device).low;
+        if before.as_ref() != Some(&head) {
+            self.save(uid, &mut head)?;
+        }
+        Ok(Attached {
+            epoch: head.epoch,
+            head_seq: head.seq,
+            low,
+            page,
+            is_known: true,
+        })
+    }
+
+    /// What a device has not passed behind `after`, `limit` entries at most.
+    pub fn pull(
+        &mut self,
+        uid: &str,
+        device: &str,
+        after: u64,
+        limit: usize,
+    ) -> Result<Page, Broken> {
+        let Some(mut head) = self.load(uid)? else {
+            return Ok(Page {
+                epoch: self.epoch,
+                ..Page::default()
+            });
+        };
+        let before = head.clone();
+        let page = self.page_of(uid, &mut head, device, after, limit)?;
+        if head != before {
+            self.save(uid, &mut head)?;
+        }
+        Ok(page)
+    }
+
+    /// Entries behind `after`, whoever has passed them. Nothing moves.
+    pub fn look(&self, uid: &str, after: u64, limit: usize) -> Result<Page, Broken> {
+        let Some(head) = self.load(uid)? else {
+            return Ok(Page {
+                epoch: self.epoch,
+                ..Page::default()
+            });
+        };
+        let entries = self.entries(uid, after, head.seq, limit.min(PAGE_ENTRIES))?;
+        Ok(cut(&head, entries, after))
+    }
+
+    /// Writes down a device that has been here and found no inbox.
+    pub fn remember_device(&mut self, uid: &str, device: &str) -> Result<(), Broken> {
+        let mut head = match self.load(uid)? {
+            Some(head) => head,
+            None => Head::new(self.epoch),
+        };
+        if head.device(device).is_some() {
+            return Ok(());
+        }
+        self.know(&mut head, device);
+        self.keep_few(uid, &mut head, device);
+        self.save(uid, &mut head)
+    }
+
+    /// A device too many: one that is not here is forgotten, but not `device`.
+    fn keep_few(&mut self, uid: &str, head: &mut Head, device: &str) {
+        while head.devices.len() > self.rules.devices_max {
+            let newest = head.devices.iter().position(|known| known.name == device);
+            let newest = newest.map(|at| head.devices.remove(at));
+            let is_forgotten = self.forget_one(uid, head);
+            head.devices.extend(newest);
+            if !is_forgotten {
+                return;
+            }
+        }
+    }
+
+    /// Moves a device to its cursor. One that does not fit this log says that something is
+    /// missing, on one side or the other.
+    fn go_to(
+        &mut self,
+        uid: &str,
+        head: &mut Head,
+        device: &str,
+        cursor: Cursor,
+        was_known: bool,
+    ) -> Result<(), Broken> {
+        let fits = cursor.epoch == head.epoch && cursor.seq <= head.seq;
+        if fits && (was_known || cursor.seq >= head.dropped) {
+            self.know(head, device).resync &= was_known;
+            return self.pass_up_to(uid, head, device, cursor.seq, true);
+        }
+        self.know(head, device).resync = true;
+        Ok(())
+    }
+
+    fn page_of(
+        &mut self,
+        uid: &str,
+        head: &mut Head,
+        device: &str,
+        after: u64,
+        limit: usize,
+    ) -> Result<Page, Broken> {
+        let known = self.know(head, device).clone();
+        let after = after.max(known.low).max(head.dropped);
+        let limit = limit.min(PAGE_ENTRIES);
+        let mut entries = self.entries(uid, after, head.seq, limit)?;
+        let read_to = match entries.last() {
+            Some((seq, ..)) if entries.len() == limit => *seq,
+            None if limit == 0 => after,
+            _ => head.seq,
+        };
+        entries.retain(|(seq, ..)| !known.has_passed(*seq));
+        let count = entries.len();
+        let mut page = cut(head, entries, after);
+        if page.entries.len() == count {
+            page.until = read_to;
+        }
+        page.offered = known.offered;
+        page.resync = known.resync;
+        let offered = page.entries.last().map_or(0, |(seq, _)| *seq);
+        let known = self.know(head, device);
+        known.offered = known.offered.max(offered);
+        Ok(page)
+    }
+}
+
+/// As many of the entries as a page has bytes for, one at least.
+fn cut(head: &Head, entries: Vec<(u64, Entry, usize)>, after: u64) -> Page {
+    let mut left = PAGE_BYTES;
+    let mut page = Page {
+        until: after,
+        head_seq: head.seq,
+        epoch: head.epoch,
+        ..Page::default()
+    };
+    for (seq, entry, bytes) in entries {
+        if bytes > left && !page.entries.is_empty() {
+            break;
+        }
+        left = left.saturating_sub(bytes);
+        page.entries.push((seq, Arc::new(entry)));
+        page.until = seq;
+    }
+    page
+}
+
+impl Attached {
+    fn to_nothing(epoch: u64) -> Attached {
+        Attached {
+            epoch,
+            head_seq: 0,
+            low: 0,
+            page: Page {
+                epoch,
+                ..Page::default()
+            },
+            is_known: false,
+        }
+    }
+}
