@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 pub mod hub;
 pub mod inbox;
+
 pub mod log;
 pub mod mailbox;
 pub mod parts;

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 11] = [
     &["parts", "sys"],
     &["protocol"],
-    &["session", "hub"],
     &["inbox"],
+    &["session", "hub"],
     &["command", "stats"],
     &["mailbox"],
     &["reactor", "control"],

@@ -14,6 +14,7 @@ mod ack;
 mod groups;
 mod later;
 pub mod memory;
+pub mod pump;
 mod read;
 pub mod records;
 pub mod rows;

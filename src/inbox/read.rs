@@ -8,7 +8,7 @@ use super::records::{ANONYMOUS, Entry, Head};
 use super::rows::Broken;
 
 /// Entries and bytes of a page at most.
-const PAGE_ENTRIES: usize = 300;
+pub const PAGE_ENTRIES: usize = 300;
 const PAGE_BYTES: usize = 256 << 10;
 
 /// Up to where an application has processed its inbox.

@@ -1,0 +1,368 @@
+//! How an inbox reaches one connection: what is sent now, what is read from the store, and what
+//! is known to have arrived.
+//!
+//! Owns: the connection's place in the log. Neighbours: an [`Outlet`] sends frames and asks the
+//! store.
+//! Invariants: entries are sent in the order of the log, each once, none left out: whoever has
+//! the next one in hand sends it, and everything else is read from the log. A connection that
+//! has passed everything keeps two numbers and a few flags.
+
+use std::collections::VecDeque;
+
+use super::ack::Acknowledged;
+use super::read::{Attached, PAGE_ENTRIES, Page};
+use super::records::Entry;
+use crate::parts::time::Tick;
+
+/// Entries from the oldest one that is not acknowledged to the newest one that is sent.
+const WINDOW: usize = 64;
+/// Between two pings that ask a plain client how far it has got, in seconds.
+const PING_SECS: u32 = 1;
+/// How long an acknowledging client may leave an entry unacknowledged, in seconds.
+const ACK_SECS: u32 = 90;
+/// When a full write queue, or a store that refused, is tried again, in ticks.
+const RETRY_TICKS: u32 = 2;
+/// What a ping begins with whose answer passes entries.
+const PING: &[u8] = b"passed ";
+
+/// What a pump does to the world.
+pub trait Outlet {
+    /// Sends one entry.
+    fn entry(&mut self, epoch: u64, seq: u64, entry: &Entry, is_again: bool);
+    /// Tells the client that something may be missing before the entry `from`.
+    fn resync(&mut self, epoch: u64, head_seq: u64, from: u64);
+    fn ping(&mut self, payload: &[u8]);
+    /// The write queue is short enough for more.
+    fn has_room(&self) -> bool;
+    /// Reads what lies behind `after`, `limit` entries at most; false: the store takes nothing
+    /// now.
+    fn pull(&mut self, after: u64, limit: usize) -> bool;
+    /// The device has passed everything up to `seq`; false: the store takes nothing now.
+    fn pass(&mut self, seq: u64) -> bool;
+}
+
+/// An entry as it is rung out, or read.
+#[derive(Clone, Copy, Debug)]
+pub struct Rung<'a> {
+    pub epoch: u64,
+    pub seq: u64,
+    pub entry: &'a Entry,
+    /// This connection is where it came from.
+    pub is_own: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Pump {
+    epoch: u64,
+    /// The entry that is sent next.
+    next: u64,
+    state: State,
+    /// This client acknowledges.
+    acks: bool,
+    /// The store knows this device.
+    is_known: bool,
+    /// Only while something is on its way.
+    busy: Option<Box<Busy>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Nobody has asked the store yet.
+    #[default]
+    Idle,
+    /// The first page is awaited.
+    Attaching,
+    Attached,
+}
+
+#[derive(Debug, Default)]
+struct Busy {
+    /// The last entry that is known to exist.
+    head: u64,
+    /// A page is awaited.
+    is_reading: bool,
+    /// Something else than a new entry may be there to read.
+    is_to_look: bool,
+    /// When a refused step is tried again.
+    retry: Option<Tick>,
+    /// Acknowledging clients: from the oldest entry that is not acknowledged on.
+    sent: VecDeque<Sent>,
+    /// Plain clients: the last entry that was sent, the last one that a pong has passed, the
+    /// position that the outstanding ping names, and when it was sent.
+    last_sent: u64,
+    passed: u64,
+    pinged: Option<u64>,
+    pinged_at: Option<Tick>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    seq: u64,
+    at: Tick,
+    is_passed: bool,
+}
+
+impl Pump {
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub fn is_attached(&self) -> bool {
+        self.state == State::Attached
+    }
+
+    /// The last entry that exists, as far as this connection knows.
+    pub fn head_seq(&self) -> u64 {
+        let head = self.busy.as_ref().map_or(0, |busy| busy.head);
+        head.max(self.next.saturating_sub(1))
+    }
+
+    pub fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    pub fn acknowledges(&self) -> bool {
+        self.acks
+    }
+
+    /// From now on this client is one that acknowledges.
+    pub fn start_acknowledging(&mut self) {
+        self.acks = true;
+        if let Some(busy) = &mut self.busy {
+            busy.pinged = None;
+        }
+    }
+
+    /// The store was asked for the first page.
+    pub fn attach(&mut self) {
+        self.state = State::Attaching;
+    }
+
+    /// The store could not say where this device is. It may be asked again.
+    pub fn detach(&mut self) {
+        self.state = State::Idle;
+        self.busy = None;
+    }
+
+    pub fn attached(&mut self, attached: &Attached, now: Tick, out: &mut impl Outlet) {
+        self.state = State::Attached;
+        self.epoch = attached.epoch;
+        self.next = attached.low + 1;
+        self.is_known = attached.is_known;
+        let busy = self.busy.get_or_insert_default();
+        busy.is_reading = true;
+        busy.passed = attached.low;
+        busy.last_sent = attached.low;
+        self.page(&attached.page, now, out);
+    }
+
+    /// An entry was appended.
+    pub fn ring(&mut self, rung: Rung<'_>, now: Tick, out: &mut impl Outlet) {
+        if self.state == State::Idle {
+            return;
+        }
+        self.is_known = true;
+        let is_next = self.state == State::Attached
+            && rung.epoch == self.epoch
+            && rung.seq == self.next
+            && !self.is_reading();
+        if is_next && rung.is_own {
+            self.next += 1;
+            return;
+        }
+        if is_next && self.has_room_for(rung.entry) && out.has_room() {
+            self.send(rung.seq, rung.entry, false, now, out);
+        } else if rung.seq >= self.next || rung.epoch != self.epoch {
+            let busy = self.busy.get_or_insert_default();
+            busy.head = busy.head.max(rung.seq);
+            busy.is_to_look |= rung.epoch != self.epoch;
+        }
+        self.go_on(now, out);
+    }
+
+    /// There may be something to read.
+    pub fn look(&mut self, now: Tick, out: &mut impl Outlet) {
+        if self.state == State::Idle {
+            return;
+        }
+        self.busy.get_or_insert_default().is_to_look = true;
+        self.go_on(now, out);
+    }
+
+    /// What was read behind the last entry that was sent.
+    pub fn page(&mut self, page: &Page, now: Tick, out: &mut impl Outlet) {
+        let Some(busy) = &mut self.busy else {
+            return;
+        };
+        busy.is_reading = false;
+        busy.head = busy.head.max(page.head_seq);
+        let is_other = page.epoch != self.epoch;
+        self.epoch = page.epoch;
+        if page.resync || is_other {
+            let from = page.entries.first().map_or(page.until + 1, |(seq, _)| *seq);
+            out.resync(page.epoch, page.head_seq, from);
+        }
+        for (seq, entry) in &page.entries {
+            if *seq < self.next {
+                continue;
+            }
+            if !self.has_room_for(entry) || !out.has_room() {
+                self.next = *seq;
+                return self.go_on(now, out);
+            }
+            self.send(*seq, entry, *seq <= page.offered, now, out);
+        }
+        self.next = self.next.max(page.until + 1);
+        self.go_on(now, out);
+    }
+
+    /// The store refused to read.
+    pub fn page_failed(&mut self, now: Tick) {
+        if let Some(busy) = &mut self.busy {
+            busy.is_reading = false;
+            busy.is_to_look = true;
+            busy.retry = Some(now.plus_ticks(RETRY_TICKS));
+        }
+    }
+
+    /// The store has written down how far this device has got.
+    pub fn acknowledged(&mut self, done: &Acknowledged, now: Tick, out: &mut impl Outlet) {
+        if let Some(busy) = &mut self.busy {
+            for sent in &mut busy.sent {
+                sent.is_passed |=
+                    sent.seq <= done.low || done.above.binary_search(&sent.seq).is_ok();
+            }
+            while busy.sent.front().is_some_and(|sent| sent.is_passed) {
+                busy.sent.pop_front();
+            }
+        }
+        self.go_on(now, out);
+    }
+
+    pub fn pong(&mut self, payload: &[u8], now: Tick, out: &mut impl Outlet) {
+        let Some(busy) = &mut self.busy else {
+            return;
+        };
+        let Some(position) = busy.pinged.filter(|at| ping(*at) == payload) else {
+            return;
+        };
+        if !self.acks && out.pass(position) {
+            busy.passed = position;
+            busy.pinged = None;
+        }
+        self.go_on(now, out);
+    }
+
+    /// When [`Pump::expire`] wants to be called next.
+    pub fn deadline(&self) -> Tick {
+        let Some(busy) = &self.busy else {
+            return Tick::NEVER;
+        };
+        let ack = busy.sent.front().map(|sent| sent.at.plus_secs(ACK_SECS));
+        let owes_ping = busy.last_sent > busy.passed || busy.pinged_at.is_some();
+        let ping = (!self.acks && busy.pinged.is_none() && owes_ping).then(|| busy.ping_due());
+        [ack, ping, busy.retry]
+            .into_iter()
+            .flatten()
+            .fold(Tick::NEVER, Tick::min)
+    }
+
+    /// Does what is due. True: this client acknowledges, and has not done so for too long.
+    pub fn expire(&mut self, now: Tick, out: &mut impl Outlet) -> bool {
+        let Some(busy) = &mut self.busy else {
+            return false;
+        };
+        if let Some(oldest) = busy.sent.front()
+            && oldest.at.plus_secs(ACK_SECS) <= now
+        {
+            return true;
+        }
+        if busy.retry.is_some_and(|at| at <= now) {
+            busy.retry = None;
+        }
+        self.go_on(now, out);
+        false
+    }
+
+    fn is_reading(&self) -> bool {
+        self.busy.as_ref().is_some_and(|busy| busy.is_reading)
+    }
+
+    fn has_room_for(&self, entry: &Entry) -> bool {
+        let span = self.busy.as_ref().map_or(0, |busy| busy.sent.len());
+        !self.acks || entry.is_notice() || span < WINDOW
+    }
+
+    fn send(&mut self, seq: u64, entry: &Entry, is_again: bool, now: Tick, out: &mut impl Outlet) {
+        out.entry(self.epoch, seq, entry, is_again);
+        self.next = seq + 1;
+        let busy = self.busy.get_or_insert_default();
+        busy.head = busy.head.max(seq);
+        if !self.acks {
+            busy.last_sent = seq;
+        } else if !entry.is_notice() {
+            busy.sent.push_back(Sent {
+                seq,
+                at: now,
+                is_passed: false,
+            });
+        }
+    }
+
+    /// Whatever can be done now: the next page, the next ping, or nothing more to keep.
+    fn go_on(&mut self, now: Tick, out: &mut impl Outlet) {
+        let (acks, next) = (self.acks, self.next);
+        let Some(busy) = &mut self.busy else {
+            return;
+        };
+        if self.state != State::Attached {
+            return;
+        }
+        let may_read = !busy.is_reading && busy.retry.is_none();
+        if may_read && (busy.head >= next || busy.is_to_look) {
+            // No more than may be sent: the rest would be read again.
+            let limit = match acks {
+                true => WINDOW.saturating_sub(busy.sent.len()),
+                false => PAGE_ENTRIES,
+            };
+            let is_open = limit > 0;
+            if is_open && out.has_room() && out.pull(next.saturating_sub(1), limit) {
+                busy.is_reading = true;
+                busy.is_to_look = false;
+            } else if is_open {
+                busy.retry = Some(now.plus_ticks(RETRY_TICKS));
+            }
+        }
+        if !acks && busy.pinged.is_none() && busy.last_sent > busy.passed && busy.ping_due() <= now
+        {
+            out.ping(&ping(busy.last_sent));
+            busy.pinged = Some(busy.last_sent);
+            busy.pinged_at = Some(now);
+        }
+        let is_waiting = busy.is_reading
+            || busy.is_to_look
+            || busy.head >= next
+            || busy.pinged.is_some()
+            || !busy.sent.is_empty()
+            || (!acks && busy.last_sent > busy.passed)
+            || busy
+                .pinged_at
+                .is_some_and(|at| now < at.plus_secs(PING_SECS));
+        if !is_waiting {
+            self.busy = None;
+        }
+    }
+}
+
+impl Busy {
+    fn ping_due(&self) -> Tick {
+        self.pinged_at.map_or(Tick(0), |at| at.plus_secs(PING_SECS))
+    }
+}
+
+/// The payload that names a position.
+fn ping(position: u64) -> Vec<u8> {
+    let mut payload = PING.to_vec();
+    payload.extend_from_slice(itoa::Buffer::new().format(position).as_bytes());
+    payload
+}
