@@ -243,3 +243,86 @@ fn reach(file: PathBuf, reached: &mut BTreeSet<PathBuf>) {
         );
     }
 }
+
+/// The file of a module of the sources or the tests, as text; a path of none is no module.
+fn module(path: &[&str]) -> Option<String> {
+    let [inner @ .., last] = path else {
+        return None;
+    };
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = ["tests", "src"].iter().find_map(|root| {
+        let file = path.iter().fold(top.join(root), |dir, name| dir.join(name));
+        let read = |file: PathBuf| fs::read_to_string(file).ok();
+        read(file.with_extension("rs")).or_else(|| read(file.join("mod.rs")))
+    });
+    // A module of tests may stand in the file that it tests.
+    text.or_else(|| module(inner).filter(|text| text.contains(&format!("mod {last} {{"))))
+}
+
+fn has_test(path: &[&str]) -> bool {
+    let Some((name, parent)) = path.split_last() else {
+        return false;
+    };
+    module(parent).is_some_and(|text| text.contains(&format!("fn {name}()")))
+}
+
+#[test]
+fn whatever_is_said_to_be_proven_is_proven_by_a_test_that_there_is() {
+    let map = include_str!("README.md");
+    let mut problems = Vec::new();
+    let mut is_within = false;
+    let mut count = 0;
+    for line in map.lines() {
+        is_within = line.starts_with('|') && (is_within || line.ends_with("| proven by |"));
+        let Some((promise, proofs)) = line.trim_matches('|').rsplit_once('|') else {
+            continue;
+        };
+        if !is_within || ["---", "proven by"].contains(&proofs.trim()) {
+            continue;
+        }
+        // Names without a path are of the module that was named last.
+        let mut last: Vec<&str> = Vec::new();
+        for proof in proofs.split('`').skip(1).step_by(2) {
+            if proof.starts_with("make ") {
+                continue;
+            }
+            let path = proof.trim_end_matches("::").trim_end_matches(".rs");
+            let path: Vec<&str> = path.split("::").collect();
+            if module(&path).is_some() {
+                last = path;
+            } else if has_test(&path) {
+                last = path[..path.len() - 1].to_vec();
+            } else if !has_test(&[&last[..], &path[..]].concat()) {
+                problems.push(format!("{proof}: {}", promise.trim()));
+            }
+            count += 1;
+        }
+        if last.is_empty() {
+            problems.push(format!("nothing proves: {}", promise.trim()));
+        }
+    }
+    assert!(count > 100, "the tables are not where they were");
+    report(&problems);
+}
+
+#[test]
+fn every_path_of_the_api_stands_in_the_protocol() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let protocol = fs::read_to_string(root.join("PROTOCOL.md")).unwrap();
+    let router = fs::read_to_string(root.join("src/control/mod.rs")).unwrap();
+    let start = router.find("Router::new()").expect("the router");
+    let routes = router[start..].split(".fallback(").next().unwrap();
+    let strings = routes.split('"').skip(1).step_by(2);
+    let paths: Vec<&str> = strings.filter(|text| text.starts_with('/')).collect();
+    assert!(paths.len() > 15, "{paths:?}");
+    let is_said = |path: &str| {
+        let mut rows = protocol.lines().filter(|line| line.starts_with("| "));
+        rows.any(|row| row.contains(&format!("`{path}`")))
+    };
+    let problems: Vec<String> = paths
+        .iter()
+        .filter(|path| !is_said(path))
+        .map(|path| format!("{path} has no row"))
+        .collect();
+    report(&problems);
+}

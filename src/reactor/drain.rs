@@ -5,11 +5,14 @@ use crate::command::DrainPlan;
 use crate::parts::time::{Now, TICKS_PER_SEC, Tick};
 use crate::session::host::Host;
 
+/// A closing, in millionths: many reactors share a slow pace.
+const ONE: u64 = 1_000_000;
+
 pub struct Drain {
-    /// Closings a tick, for this reactor, in thousandths.
-    pace_milli: u64,
-    /// Thousandths of closings that are due and not done.
-    credit_milli: u64,
+    /// Closings a tick, for this reactor, in millionths.
+    pace_micro: u64,
+    /// Millionths of closings that are due and not done.
+    credit_micro: u64,
     last: Tick,
     /// When nobody is waited for any longer.
     until: Tick,
@@ -22,8 +25,8 @@ impl Reactor {
         let reactors = self.shared.switchboard.reactors().max(1) as u64;
         // A second order, with another pace, goes on where the first one is.
         self.drain = Some(Drain {
-            pace_milli: u64::from(plan.per_sec) * 1000 / reactors / u64::from(TICKS_PER_SEC),
-            credit_milli: 1000,
+            pace_micro: u64::from(plan.per_sec) * ONE / reactors / u64::from(TICKS_PER_SEC),
+            credit_micro: ONE,
             last: now.tick,
             until: now.tick.plus_secs(plan.within_secs),
             cursor: self.drain.as_ref().map_or(0, |drain| drain.cursor),
@@ -45,9 +48,9 @@ impl Reactor {
         let Some(drain) = &mut self.drain else { return };
         let ticks = u64::from(now.tick.0.saturating_sub(drain.last.0));
         drain.last = now.tick;
-        drain.credit_milli += ticks * drain.pace_milli;
-        let mut due = drain.credit_milli / 1000;
-        drain.credit_milli %= 1000;
+        drain.credit_micro += ticks * drain.pace_micro;
+        let mut due = drain.credit_micro / ONE;
+        drain.credit_micro %= ONE;
         let mut cursor = drain.cursor;
         for _ in 0..self.slots.bound() {
             if due == 0 {

@@ -60,7 +60,8 @@ pub fn serve_until_drained(
                 start_drain(in_time(reload.config.drain_secs, node), node, switchboard);
             }
             recv(drains) -> per_sec => if let Ok(per_sec) = per_sec && !is_stopping {
-                start_drain(at_rate(per_sec, node), node, switchboard);
+                let plan = at_rate(per_sec, node, switchboard.reactors());
+                start_drain(plan, node, switchboard);
             },
             recv(ended) -> result => match result {
                 Ok(Ok(())) if node.is_draining() => left -= 1,
@@ -93,9 +94,10 @@ fn in_time(within_secs: u32, node: &Node) -> DrainPlan {
     }
 }
 
-/// As slowly as the operator wants: it takes what it takes.
-fn at_rate(per_sec: u32, node: &Node) -> DrainPlan {
-    let secs = node.connections() / per_sec.max(1) as usize;
+/// As slowly as the operator wants: it takes what it takes, also where one reactor, which has its
+/// part of the pace alone, holds all of them.
+fn at_rate(per_sec: u32, node: &Node, reactors: usize) -> DrainPlan {
+    let secs = (node.connections() * reactors).div_ceil(per_sec.max(1) as usize);
     DrainPlan {
         per_sec,
         within_secs: u32::try_from(secs).map_or(u32::MAX, |secs| secs.saturating_add(LAST_SECS)),

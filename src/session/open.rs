@@ -109,7 +109,9 @@ impl Session {
             match close::parse(payload) {
                 Ok(code) => {
                     close::append(code, "", cx.host.out());
-                    cx.host.count(Counted::Close(code.unwrap_or(1000)));
+                    let code = code.unwrap_or(1000);
+                    cx.host.count(Counted::Close(code));
+                    self.trace(cx, "closed", || format!("{code} by the client"));
                     self.leave(cx);
                 }
                 Err(violation) => self.violate(violation, cx),

@@ -138,10 +138,7 @@ impl Session {
         self.bind(proof, who.device, cx);
         let answer = match &inbound.ask {
             Ask::Register { .. } => self.set_status(who.name, is_online, cx),
-            _ => {
-                outbound::route_ok(about, "null", cx.host.out());
-                Ok(())
-            }
+            _ => self.connected(about, who.name, cx),
         };
         if let Err(fault) = answer {
             self.fail(about, &fault, cx);
@@ -203,6 +200,17 @@ impl Session {
         cx: &mut Context<'_, H>,
     ) -> Result<(), Fault> {
         self.renew(who, cx)?;
+        self.connected(about, who.name, cx)
+    }
+
+    /// Name and status, and the answer to `connet`.
+    fn connected<H: Host>(
+        &mut self,
+        about: &About<'_>,
+        name: Option<&str>,
+        cx: &mut Context<'_, H>,
+    ) -> Result<(), Fault> {
+        self.rename(name, cx)?;
         self.set_online(true, cx);
         outbound::route_ok(about, "null", cx.host.out());
         Ok(())
@@ -247,6 +255,19 @@ impl Session {
         is_online: bool,
         cx: &mut Context<'_, H>,
     ) -> Result<(), Fault> {
+        self.rename(name, cx)?;
+        self.set_online(is_online, cx);
+        if let (Some(identity), Some(session)) = (&self.identity, self.id(cx.rules)) {
+            outbound::registered(session, identity, is_online, cx.host.out());
+        }
+        Ok(())
+    }
+
+    fn rename<H: Host>(
+        &mut self,
+        name: Option<&str>,
+        cx: &mut Context<'_, H>,
+    ) -> Result<(), Fault> {
         let Some(current) = &self.identity else {
             return Ok(());
         };
@@ -255,10 +276,6 @@ impl Session {
             let renamed = Identity::new(current.uid(), name).map_err(|_| LONG_NAME)?;
             cx.host.rename(&renamed);
             self.identity = Some(renamed);
-        }
-        self.set_online(is_online, cx);
-        if let (Some(identity), Some(session)) = (&self.identity, self.id(cx.rules)) {
-            outbound::registered(session, identity, is_online, cx.host.out());
         }
         Ok(())
     }

@@ -6,11 +6,7 @@ use crate::support::{Client, Node};
 
 /// A client of `user` with more in its query than the token.
 fn join_with(node: &Node, user: &str, query: &str) -> Client {
-    let token = node.token(user);
-    let client = node.open(&format!("?token={token}&{query}"), &[]);
-    let mut client = client.expect("an upgrade");
-    assert_eq!(client.hear()["msgType"], 0);
-    client
+    node.join_for(&json!({"userId": user}), query).0
 }
 
 fn chat(to: &str, message: &str) -> Value {
@@ -127,6 +123,28 @@ fn a_direct_frame_with_a_msgid_has_a_receipt_for_each_receiver() {
 }
 
 #[test]
+fn a_user_code_takes_no_msgid() {
+    let node = Node::start(&[]);
+    let (mut bob, notice) = node.join_for(&json!({"userId": "bob"}), "");
+    let mut alice = node.join("alice");
+    let code = &notice["msg"]["userCode"];
+    alice.say(&json!({"to": code, "msg": "hi", "msgType": 1, "msgid": "m1"}));
+    let error = alice.hear();
+    assert_eq!(
+        (
+            &error["msgType"],
+            &error["params"]["code"],
+            &error["params"]["ref"]
+        ),
+        (&json!(-1), &json!(400), &json!("m1"))
+    );
+    alice.is_heard();
+    assert_eq!(bob.is_heard(), [Value::Null; 0]);
+    alice.say(&json!({"msgType": 2, "messageId": "0d6a3f5f7be14c1fa6b2e9c07d5a8e31"}));
+    assert_eq!(alice.hear()["params"]["code"], 404, "there is no inbox");
+}
+
+#[test]
 fn a_second_connection_of_a_device_replaces_the_first() {
     let node = Node::start(&["--reactors", "4"]);
     let mut first = join_with(&node, "bob", "device=phone");
@@ -169,6 +187,31 @@ fn a_watcher_hears_who_comes_and_goes() {
         assert_eq!(told(alice.hear()), state(false));
     }
     assert_eq!(alice.is_heard(), [Value::Null; 0]);
+}
+
+#[test]
+fn who_looks_away_hears_no_more_and_too_many_are_not_watched() {
+    let node = Node::start(&["--reactors", "4"]);
+    let mut alice = node.join("alice");
+    let mut ask = |body: Value| {
+        alice.say(&json!({"path": "online", "body": body, "requestId": "r"}));
+        alice.hear()
+    };
+    let both = json!({"bob": false, "carl": false});
+    assert_eq!(ask(json!({"watch": "bob,carl"}))["content"]["online"], both);
+    assert_eq!(ask(json!({"unwatch": "bob"}))["content"]["onlineNum"], 1);
+    // With carl it would be one more than there may be.
+    let many: Vec<String> = (0..256).map(|n| format!("u{n}")).collect();
+    assert_eq!(ask(json!({"watch": many}))["statusCode"], 400);
+    assert_eq!(ask(json!({"watch": many[1..]}))["statusCode"], 200);
+    let others = ["bob", "u0", "carl"].map(|user| node.join(user));
+    let notice = alice.hear()["msg"].clone();
+    assert_eq!(
+        notice,
+        json!({"event": "online", "userId": "carl", "online": true})
+    );
+    assert_eq!(alice.is_heard(), [Value::Null; 0]);
+    drop(others);
 }
 
 #[test]

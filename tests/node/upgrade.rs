@@ -1,5 +1,7 @@
 //! The opening handshake over real sockets: every refusal, and what stands around a request.
 
+use serde_json::json;
+
 use crate::support::client::{dial, request, status};
 use crate::support::http::call;
 use crate::support::{Client, Node, Setup};
@@ -151,4 +153,48 @@ fn a_balancer_may_probe_the_port_of_the_clients() {
         assert_eq!((answer.status, answer.body.as_str()), (200, "ok\n"));
     }
     node.awaits_emptiness();
+}
+
+#[test]
+fn extensions_are_declined_and_the_one_subprotocol_is_chosen_wherever_it_is_offered() {
+    let node = Node::start(&[]);
+    let query = format!("?token={}", node.token("alice"));
+    let deflate = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits";
+    for (offer, is_chosen) in [("chat, throng", true), ("chat", false)] {
+        let protocols = format!("Sec-WebSocket-Protocol: {offer}");
+        let mut client = node.open(&query, &[deflate, &protocols]).unwrap();
+        let head = client.head.to_ascii_lowercase();
+        assert!(!head.contains("sec-websocket-extensions"), "{head}");
+        let chosen = head.contains("\r\nsec-websocket-protocol: throng\r\n");
+        assert_eq!(chosen, is_chosen, "{head}");
+        assert_eq!(client.hear()["msg"]["userId"], "alice");
+    }
+}
+
+#[test]
+fn the_rest_of_the_query_is_metadata_up_to_a_limit() {
+    let node = Node::start(&[]);
+    let token = node.token("alice");
+    let open = |rest: &str| node.open(&format!("?token={token}&{rest}"), &[]);
+    let query = "os=i%20os&device=tv&cursor=1&ack=1&openid=eve&=x&os=linux&app=";
+    let mut client = open(query).unwrap();
+    client.hear();
+    let content = node.get("/api/v1/users/alice").content();
+    let session = &content["sessions"][0];
+    assert_eq!(session["metadata"], json!({"os": "i os", "app": ""}));
+    assert_eq!(session["device"], "tv");
+    let pairs = |count: usize| (0..count).map(|n| format!("k{n}=v&")).collect::<String>();
+    let bytes = |count: usize| format!("k={}", "v".repeat(count - 1));
+    for good in [pairs(8), bytes(256)] {
+        assert!(open(&good).is_ok(), "{good}");
+    }
+    for bad in [
+        pairs(9),
+        bytes(257),
+        "device=".to_owned(),
+        "device=a%2Fb".to_owned(),
+    ] {
+        let answer = open(&bad).err().expect(&bad);
+        assert_eq!(status(&answer), 400, "{bad}");
+    }
 }

@@ -115,9 +115,7 @@ impl Node {
 
     /// A token that lives for a minute.
     pub fn token(&self, user: &str) -> String {
-        let order = json!({"userId": user, "ttlSecs": 60});
-        let content = self.post("/api/v1/tokens", &order).content();
-        content["wsToken"].as_str().unwrap().to_owned()
+        self.token_for(&json!({"userId": user, "ttlSecs": 60}))
     }
 
     /// A push to whoever of `users` is connected.
@@ -194,11 +192,24 @@ impl Node {
 
     /// A client of `user` that has been greeted.
     pub fn join(&self, user: &str) -> Client {
-        let token = self.token(user);
-        let mut client = self.open(&format!("?token={token}"), &[]).unwrap();
+        let order = json!({"userId": user, "ttlSecs": 60});
+        self.join_for(&order, "").0
+    }
+
+    /// A token as it is asked for from the API.
+    pub fn token_for(&self, order: &Value) -> String {
+        let content = self.post("/api/v1/tokens", order).content();
+        content["wsToken"].as_str().unwrap().to_owned()
+    }
+
+    /// A client with such a token and with more in its query, and what it was greeted with.
+    pub fn join_for(&self, order: &Value, query: &str) -> (Client, Value) {
+        let token = self.token_for(order);
+        let client = self.open(&format!("?token={token}&{query}"), &[]);
+        let mut client = client.expect("an upgrade");
         let notice = client.hear();
-        assert_eq!(notice["msg"]["userId"], user, "{notice}");
-        client
+        assert_eq!(notice["msg"]["userId"], order["userId"], "{notice}");
+        (client, notice)
     }
 
     /// Proves that it serves a newcomer.
