@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use crate::hub::post::Selector;
+use crate::hub::roster::Sessions;
+use crate::inbox::records::Entry;
+use crate::inbox::service::{Outcome, Request};
 use crate::parts::key::Key;
 use crate::protocol::envelope::Head;
 use crate::session::rules::Rules;
+use crate::session::ticket::Ticket;
 
 /// Encoded bytes that many share.
 pub type Shared = Arc<[u8]>;
@@ -28,12 +32,49 @@ pub enum ToReactor {
         frame: Shared,
         selector: Arc<Selector>,
     },
+    /// What came of a request to the store.
+    Answer {
+        to: Key,
+        ticket: Box<Ticket>,
+        outcome: Outcome,
+    },
+    /// An entry was appended to the inbox of these sessions' user.
+    Ring { to: Sessions, rung: Arc<RungOut> },
+    /// There may be something to read in the inbox of these sessions' user.
+    Look { to: Sessions },
     /// The end of one session.
     Close { to: Key, why: Bye },
     /// Other rules from now on.
     Reload { rules: Arc<Rules> },
     /// Close all connections with 1012, paced, and then end.
     Drain { plan: DrainPlan },
+}
+
+/// An entry on its way to those who are connected.
+#[derive(Debug)]
+pub struct RungOut {
+    pub epoch: u64,
+    pub seq: u64,
+    pub entry: Arc<Entry>,
+    /// The connection that it came from.
+    pub but: Option<Key>,
+}
+
+/// A request to the store, and who waits for what comes of it.
+pub struct Letter {
+    pub request: Request,
+    pub reply: ReplyTo,
+}
+
+/// Who waits. An outcome that nobody knows is told to nobody.
+pub enum ReplyTo {
+    Nobody,
+    Session {
+        key: Key,
+        ticket: Box<Ticket>,
+    },
+    /// Called on the store's thread: it must be short.
+    Call(Box<dyn FnOnce(Outcome) + Send>),
 }
 
 /// Why a session is ended from outside.

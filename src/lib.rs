@@ -5,7 +5,6 @@ pub mod config;
 pub mod control;
 pub mod hub;
 pub mod inbox;
-
 pub mod log;
 pub mod mailbox;
 pub mod parts;
@@ -14,4 +13,5 @@ pub mod reactor;
 pub mod server;
 pub mod session;
 pub mod stats;
+pub mod store;
 pub mod sys;

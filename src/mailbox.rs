@@ -1,4 +1,5 @@
-//! The way into a reactor: a bounded queue and a bell, rung once a nap.
+//! The ways between threads: into a reactor, a bounded queue and a bell that is rung once a nap;
+//! into the store, a bounded queue.
 //!
 //! Owns: the queue's two ends. The bell is an eventfd made before the file tables split, so
 //! that any thread can ring it by its number.
@@ -9,8 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use crate::command::{Bye, Shared, ToReactor};
+use crate::command::{Bye, Letter, ReplyTo, RungOut, Shared, ToReactor};
 use crate::hub::post::Selector;
+use crate::hub::roster::Sessions;
+use crate::inbox::service::Request;
 use crate::parts::key::Key;
 use crate::protocol::envelope::Head;
 use crate::sys::EventFd;
@@ -66,6 +69,17 @@ pub fn mailbox() -> std::io::Result<(Mailbox, Inbox)> {
 impl Mailbox {
     pub fn send(&self, command: ToReactor) -> Result<(), MailboxFull> {
         self.offer(command).map(drop)
+    }
+
+    /// The same, and the command comes back where there is no room for it.
+    fn give(&self, command: ToReactor) -> Result<(), ToReactor> {
+        match self.queue.try_send(command) {
+            Err(TrySendError::Full(command)) => return Err(command),
+            Err(TrySendError::Disconnected(_)) => return Ok(()),
+            Ok(()) => {}
+        }
+        self.wake();
+        Ok(())
     }
 
     /// False where the reactor has drained: nobody is left there to be reached.
@@ -130,6 +144,29 @@ impl Inbox {
     }
 }
 
+/// Requests that wait for the store at most; more are refused.
+pub const LETTERS_MAX: usize = 64 << 10;
+
+/// The way to the store.
+#[derive(Clone)]
+pub struct StoreBox(Sender<Letter>);
+
+/// Where the store takes requests from.
+pub type Letters = Receiver<Letter>;
+
+pub fn store_box() -> (StoreBox, Letters) {
+    let (sender, receiver) = bounded(LETTERS_MAX);
+    (StoreBox(sender), receiver)
+}
+
+impl StoreBox {
+    /// Never waits: a store that is behind is an error for whoever asks.
+    pub fn send(&self, request: Request, reply: ReplyTo) -> Result<(), MailboxFull> {
+        let letter = Letter { request, reply };
+        self.0.try_send(letter).map_err(|_| MailboxFull)
+    }
+}
+
 /// All mailboxes of a node, by reactor number.
 #[derive(Clone)]
 pub struct Switchboard(Arc<[Mailbox]>);
@@ -176,6 +213,47 @@ impl Switchboard {
             Some(mailbox) => mailbox.send(command),
             None => Ok(()),
         }
+    }
+
+    /// An order that must not be lost: it comes back where the mailbox is full.
+    pub fn offer(&self, reactor: usize, command: ToReactor) -> Result<(), ToReactor> {
+        match self.0.get(reactor) {
+            Some(mailbox) => mailbox.give(command),
+            None => Ok(()),
+        }
+    }
+
+    /// An entry for all of a user's sessions. Errors: not all of them will hear of it.
+    pub fn ring(&self, to: &Sessions, rung: &Arc<RungOut>) -> Result<(), MailboxFull> {
+        self.split(to, |to| ToReactor::Ring {
+            to,
+            rung: rung.clone(),
+        })
+    }
+
+    /// All of a user's sessions are to look into the inbox.
+    pub fn look(&self, to: &Sessions) -> Result<(), MailboxFull> {
+        self.split(to, |to| ToReactor::Look { to })
+    }
+
+    /// One order for each reactor that has some of the sessions.
+    fn split(
+        &self,
+        to: &Sessions,
+        command: impl Fn(Sessions) -> ToReactor,
+    ) -> Result<(), MailboxFull> {
+        if let [only] = to.as_slice() {
+            return self.send(only.reactor(), command(to.clone()));
+        }
+        let mut outcome = Ok(());
+        for reactor in 0..self.reactors() {
+            let of_it = to.iter().copied().filter(|key| key.reactor() == reactor);
+            let of_it: Sessions = of_it.collect();
+            if !of_it.is_empty() {
+                outcome = outcome.and(self.send(reactor, command(of_it)));
+            }
+        }
+        outcome
     }
 
     /// One frame for every bound connection of the node, or those that `selector` matches.

@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 11] = [
     &["session", "hub"],
     &["command", "stats"],
     &["mailbox"],
-    &["reactor", "control"],
+    &["reactor", "control", "store"],
     &["config"],
     &["log"],
     &["server"],

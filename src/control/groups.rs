@@ -1,14 +1,18 @@
 //! Groups as operators and backends see and change them: any group, without being a member.
 
-use axum::extract::{Request, State};
+use axum::extract::{Request as HttpRequest, State};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::answer::{Answer, read_json};
+use super::messages::unexpected;
 use super::users::{At, items, parameter, user_id};
-use super::{Desk, Shared, circumstances};
+use super::{Desk, Shared};
+use crate::inbox::service::{Outcome, Request};
+use crate::inbox::{GroupChange, GroupError};
 use crate::protocol::identity::is_id;
-use crate::protocol::order::{GroupOrder, GroupView, Targets};
+use crate::protocol::limits::Limit;
+use crate::protocol::order::Fault;
 
 /// Ids of groups in one answer at most.
 const IDS_MAX: usize = 1000;
@@ -40,10 +44,10 @@ enum Names {
 
 impl Names {
     /// Errors: nobody is named, or something that is no user id.
-    fn targets(&self) -> Result<Targets<'_>, Answer> {
-        let targets: Targets<'_> = match self {
-            Names::List(list) => list.iter().map(String::as_str).collect(),
-            Names::Text(text) => items(text).collect(),
+    fn targets(&self) -> Result<Vec<String>, Answer> {
+        let targets: Vec<String> = match self {
+            Names::List(list) => list.clone(),
+            Names::Text(text) => items(text).map(str::to_owned).collect(),
         };
         if targets.is_empty() {
             return Err(Answer::bad("userIdList names nobody"));
@@ -57,42 +61,43 @@ impl Names {
 }
 
 /// The groups of a user, or a page of all ids.
-pub async fn list(State(desk): Shared, request: Request) -> Result<Answer, Answer> {
-    let groups = &desk.services.post.groups;
-    if let Some(uid) = parameter(&request, "user") {
-        let uid = user_id(uid)?;
-        return Ok(Answer::ok(json!({"groups": groups.of_user(&uid)})));
+pub async fn list(State(desk): Shared, request: HttpRequest) -> Result<Answer, Answer> {
+    let request = match parameter(&request, "user") {
+        Some(uid) => Request::GroupsOf { uid: user_id(uid)? },
+        None => Request::Groups {
+            after: parameter(&request, "after").unwrap_or_default(),
+            limit: IDS_MAX,
+        },
+    };
+    match desk.ask(request).await? {
+        Outcome::Names(groups) => Ok(Answer::ok(json!({ "groups": groups }))),
+        other => Err(unexpected(&other)),
     }
-    let after = parameter(&request, "after").unwrap_or_default();
-    let ids = groups.ids(&after, IDS_MAX);
-    let (total, _) = groups.counts();
-    Ok(Answer::ok(json!({"groups": ids, "total": total})))
 }
 
-pub async fn create(State(desk): Shared, request: Request) -> Result<Answer, Answer> {
+pub async fn create(State(desk): Shared, request: HttpRequest) -> Result<Answer, Answer> {
     let creation: Creation = read_json(request).await?;
     let members = creation.user_id_list.targets()?;
-    let id = creation.group_id.as_str();
-    carry_out(&desk, &GroupOrder::Create { id, members })
+    let change = GroupChange::Create { members };
+    carry_out(&desk, &creation.group_id, change).await
 }
 
 pub async fn show(State(desk): Shared, At(id): At<String>) -> Result<Answer, Answer> {
-    carry_out(&desk, &GroupOrder::Members { id: &id })
+    carry_out(&desk, &id, GroupChange::Look).await
 }
 
 pub async fn end(State(desk): Shared, At(id): At<String>) -> Result<Answer, Answer> {
-    let view = desk.services.post.end_group(&id, &mut desk.courier())?;
-    Ok(answer(&view))
+    carry_out(&desk, &id, GroupChange::Delete).await
 }
 
 pub async fn add(
     State(desk): Shared,
     At(id): At<String>,
-    request: Request,
+    request: HttpRequest,
 ) -> Result<Answer, Answer> {
     let addition: Addition = read_json(request).await?;
     let members = addition.user_id_list.targets()?;
-    carry_out(&desk, &GroupOrder::Join { id: &id, members })
+    carry_out(&desk, &id, GroupChange::Join { members }).await
 }
 
 pub async fn take_out(
@@ -100,20 +105,34 @@ pub async fn take_out(
     At((id, uid)): At<(String, String)>,
 ) -> Result<Answer, Answer> {
     let uid = user_id(uid)?;
-    let post = &desk.services.post;
-    let view = post.take_out(&id, &uid, &mut desk.courier())?;
-    Ok(answer(&view))
+    carry_out(&desk, &id, GroupChange::Leave { uid }).await
 }
 
 /// As nobody's session: the operator needs no membership.
-fn carry_out(desk: &Desk, order: &GroupOrder<'_>) -> Result<Answer, Answer> {
-    let live = desk.live.get();
-    let cx = circumstances(&live);
+async fn carry_out(desk: &Desk, id: &str, change: GroupChange) -> Result<Answer, Answer> {
+    let (is_end, is_look) = (change == GroupChange::Delete, change == GroupChange::Look);
+    let request = Request::Group {
+        id: id.to_owned(),
+        by: None,
+        change,
+        rules: desk.live.get().rules.group_rules(),
+    };
+    let told = match desk.ask(request).await? {
+        Outcome::Group(Ok(members)) => members,
+        Outcome::Group(Err(error)) => {
+            match error {
+                GroupError::Full => desk.note_strike(Limit::GroupMembers),
+                GroupError::TooMany(_) => desk.note_strike(Limit::GroupsPerUser),
+                _ => {}
+            }
+            return Err(Fault::from(error).into());
+        }
+        other => return Err(unexpected(&other)),
+    };
+    // The members of a group that has ended hear of one without members.
+    let members = if is_end { &[][..] } else { &told[..] };
+    let audience = (!is_look).then_some((&told[..], None));
     let post = &desk.services.post;
-    let view = post.group(order, None, cx, &mut desk.courier())?;
-    Ok(answer(&view))
-}
-
-fn answer(view: &GroupView) -> Answer {
-    Answer::ok(json!(view))
+    let view = post.group(id, members, audience, &mut desk.courier());
+    Ok(Answer::ok(json!(view)))
 }

@@ -206,13 +206,12 @@ impl Node {
     /// What the connections have in common.
     fn tables(&self, sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
         let Services { node, post, .. } = &*self.services;
-        let (groups, memberships) = post.groups.counts();
-        sheet.gauge("groups", "Groups of users", None, groups as u64)?;
+        let is_up = self.services.store_is_up.load(Relaxed);
         sheet.gauge(
-            "group_memberships",
-            "Members of all groups",
+            "store_up",
+            "1 while the store does what it is asked",
             None,
-            memberships as u64,
+            u64::from(is_up),
         )?;
         sheet.gauge(
             "watches",

@@ -18,8 +18,9 @@ pub mod tokens;
 mod trace;
 mod users;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::State;
@@ -29,11 +30,13 @@ use axum::routing::{delete, get, post};
 use crossbeam_channel::Sender;
 use serde_json::json;
 
+use crate::command::ReplyTo;
 use crate::hub::ids::MessageIds;
 use crate::hub::node::Node;
 use crate::hub::post::{Circumstances, Post};
 use crate::hub::traces::Traces;
-use crate::mailbox::Switchboard;
+use crate::inbox::service::{Outcome, Request};
+use crate::mailbox::{StoreBox, Switchboard};
 use crate::parts::gate::Gate;
 use crate::parts::time::{TICK_MS, Tick};
 use crate::protocol::limits::Limit;
@@ -78,6 +81,9 @@ pub struct Services {
     pub post: Arc<Post>,
     pub traces: Arc<Traces>,
     pub switchboard: Switchboard,
+    pub store: StoreBox,
+    /// Whether the store does what it is asked.
+    pub store_is_up: Arc<AtomicBool>,
     pub stats: Arc<[Arc<ReactorStats>]>,
     /// Takes a wish to drain: closings a second.
     pub drain: Sender<u32>,
@@ -103,6 +109,32 @@ impl Desk {
         Courier(self)
     }
 
+    /// Asks the store. Errors: it takes nothing, or nobody knows what came of it.
+    async fn ask(&self, request: Request) -> Result<Outcome, Answer> {
+        let (sender, answered) = tokio::sync::oneshot::channel();
+        let reply = ReplyTo::Call(Box::new(move |outcome| {
+            // Whoever asked may have gone.
+            let _ = sender.send(outcome);
+        }));
+        if self.services.store.send(request, reply).is_err() {
+            let msg = "the store is behind: try again in a moment";
+            let busy = Answer::error(StatusCode::SERVICE_UNAVAILABLE, msg);
+            return Err(busy.with(json!({"reason": "store_busy"})));
+        }
+        match tokio::time::timeout(STORE_PATIENCE, answered).await {
+            Ok(Ok(Outcome::Down)) => {
+                let msg = "the store does not answer, nothing was done";
+                let down = Answer::error(StatusCode::SERVICE_UNAVAILABLE, msg);
+                Err(down.with(json!({"reason": "store_down"})))
+            }
+            Ok(Ok(outcome)) => Ok(outcome),
+            _ => Err(Answer::error(
+                StatusCode::GATEWAY_TIMEOUT,
+                "it is not known whether it was done: repeat it with the same uniqueMsgid",
+            )),
+        }
+    }
+
     /// A limit has struck: counted, and logged once in a while.
     fn note_strike(&self, limit: Limit) {
         self.strikes.count(limit);
@@ -115,12 +147,14 @@ impl Desk {
     }
 }
 
+/// How long the store has for an answer.
+const STORE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// What surrounds an order that comes over HTTP.
 fn circumstances(live: &Live) -> Circumstances<'_> {
     Circumstances {
         now_ms: now_ms(),
         limits: &live.rules.limits,
-        groups_are_open: live.rules.groups_are_open,
         request_id: None,
     }
 }
@@ -164,6 +198,7 @@ fn router(live: Present, services: Services) -> Router {
         .route("/api/v1/drain", nodes::drain())
         .route("/api/v1/tokens", post(tokens::issue))
         .route("/api/v1/messages", post(messages::send))
+        .route("/api/v1/messages/{id}", delete(messages::cancel))
         .route("/rocketmq/mqmessage/message/send", post(messages::send))
         .fallback(async || Answer::error(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {

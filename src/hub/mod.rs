@@ -2,7 +2,6 @@
 
 pub mod addresses;
 pub mod code;
-pub mod groups;
 pub mod ids;
 pub mod node;
 pub mod post;

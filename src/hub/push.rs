@@ -11,9 +11,11 @@ use crate::protocol::envelope::{Body, Envelope, MessageId, Trigger};
 use crate::protocol::frame::{self, Opcode};
 use crate::protocol::identity::is_id;
 use crate::protocol::limits::Limit;
-use crate::protocol::order::Reply;
+use crate::protocol::order::{Done, MSGID_BYTES_MAX, Reply, StoredPush};
 
 const REQUEST_ID_BYTES_MAX: usize = 128;
+/// A week.
+const DELAY_SECS_MAX: i64 = 7 * 24 * 3600;
 
 /// What a caller may say. Unknown fields are ignored, as everywhere; so is `uniqueMsgid` where
 /// nothing is stored that could be told from a repetition.
@@ -27,6 +29,7 @@ struct Push {
     from: Option<String>,
     store: Option<bool>,
     delay: Option<i64>,
+    unique_msgid: Option<String>,
     selector: Option<Map<String, Value>>,
 }
 
@@ -41,49 +44,67 @@ struct Message {
 
 /// Carries out the push in `body` (JSON). `sender`: the user whose session gives it; none where
 /// it came over HTTP and may name one.
-pub fn carry_out(
+pub fn carry_out<'d>(
     post: &Post,
     body: &[u8],
     sender: Option<&str>,
     cx: Circumstances<'_>,
     carrier: &mut impl Carrier,
-) -> Reply {
-    outcome(post, body, sender, cx, carrier).unwrap_or_else(|reply| reply)
+) -> Done<'d> {
+    outcome(post, body, sender, cx, carrier).unwrap_or_else(Done::Reply)
 }
 
-fn outcome(
+fn outcome<'d>(
     post: &Post,
     body: &[u8],
     sender: Option<&str>,
     cx: Circumstances<'_>,
     carrier: &mut impl Carrier,
-) -> Result<Reply, Reply> {
+) -> Result<Done<'d>, Reply> {
     let push: Push = serde_json::from_slice(body)
         .map_err(|error| bad(format!("the body is not as expected: {error}")))?;
     let is_for_all = push.send_to_all.unwrap_or(false);
     let targets = targets(&push, is_for_all, cx, carrier)?;
     let selector = selector(&push, cx, carrier)?;
     let is_live = is_for_all || push.store == Some(false);
-    let is_delayed = push.delay.is_some_and(|secs| secs != 0);
+    let delay_secs = push.delay.unwrap_or(0);
+    if !(0..=DELAY_SECS_MAX).contains(&delay_secs) {
+        return Err(bad(format!("delay is 0 to {DELAY_SECS_MAX} seconds")));
+    }
     if selector.is_some() && !is_live {
         return Err(bad("a selector goes with sendToAll or with store: false"));
     }
-    if is_live && is_delayed {
+    if is_live && delay_secs > 0 {
         return Err(bad(
             "a delay needs a message that is stored, and this one is not",
         ));
     }
-    if is_delayed || (!is_for_all && push.store == Some(true)) {
-        let msg = "this node has no store: leave out delay and \"store\":true to reach those \
-                   who are online";
-        return Err(Reply::error(503, msg).with(json!({"reason": "store_down"})));
+    if !is_live && let Some(stranger) = targets.iter().find(|uid| !is_id(uid)) {
+        return Err(bad(format!("to names {stranger:?}, which is no user id")));
+    }
+    let msgid = push.unique_msgid.clone();
+    if msgid
+        .as_ref()
+        .is_some_and(|id| !(1..=MSGID_BYTES_MAX).contains(&id.len()))
+    {
+        return Err(bad(format!("uniqueMsgid has 1 to {MSGID_BYTES_MAX} bytes")));
     }
     let message = Message::new(push, sender, cx, carrier)?;
     if is_for_all {
-        broadcast(&message, selector, carrier)
-    } else {
-        address(post, &message, targets, selector, carrier)
+        return broadcast(&message, selector, carrier).map(Done::Reply);
     }
+    if is_live {
+        return address(post, &message, targets, selector, carrier).map(Done::Reply);
+    }
+    Ok(Done::Push(Box::new(StoredPush {
+        to: targets,
+        msg: message.msg,
+        from: message.from,
+        request_id: message.request_id,
+        msgid,
+        is_http: sender.is_none(),
+        due_ms: (delay_secs > 0).then(|| cx.now_ms + delay_secs as u64 * 1000),
+    })))
 }
 
 /// Who is named, each once.

@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 use crate::parts::key::Key;
 use crate::parts::pages::Pages;
 use crate::protocol::identity::Identity;
-use crate::protocol::metadata::Metadata;
+use crate::protocol::metadata::{ANONYMOUS, Metadata};
 
 const SHARDS: usize = 64;
 /// Small, since each shard's last page is half empty.
@@ -273,6 +273,20 @@ impl Roster {
             })
             .map(|session| session.key)
             .collect()
+    }
+
+    /// The names of the devices on which `uid` is online, each once; `default` where one has none.
+    pub fn devices(&self, uid: &str) -> SmallVec<[String; 2]> {
+        let hash = self.hasher.hash_one(uid);
+        let shard = self.shard(hash);
+        let mut names: SmallVec<[String; 2]> = SmallVec::new();
+        for session in shard.of(hash, uid).filter(|session| session.is_online) {
+            let name = shard.device(session).unwrap_or(ANONYMOUS);
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+        names
     }
 
     pub fn is_online(&self, uid: &str) -> bool {

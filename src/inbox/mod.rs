@@ -29,7 +29,7 @@ pub use ack::{Acknowledged, Reach};
 pub use groups::{GroupAccept, GroupAccepted, GroupChange, GroupError, GroupRules};
 pub use later::Cancelled;
 pub use read::{Attach, Attached, Cursor, Page};
-use records::{ANONYMOUS, Device, Entry, Head, decode, encode};
+use records::{Device, Entry, Head, decode, encode};
 use rows::{Broken, Rows};
 
 /// How much is kept for whom; part of the configuration.
@@ -283,9 +283,4 @@ impl Books<'_> {
             })?;
         Ok(users)
     }
-}
-
-/// The name that a device goes by.
-pub fn device_name(device: Option<&str>) -> &str {
-    device.unwrap_or(ANONYMOUS)
 }

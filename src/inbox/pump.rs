@@ -20,6 +20,8 @@ const WINDOW: usize = 64;
 const PING_SECS: u32 = 1;
 /// How long an acknowledging client may leave an entry unacknowledged, in seconds.
 const ACK_SECS: u32 = 90;
+/// When a store that could not be asked is asked again, in seconds.
+const ATTACH_SECS: u32 = 1;
 /// When a full write queue, or a store that refused, is tried again, in ticks.
 const RETRY_TICKS: u32 = 2;
 /// What a ping begins with whose answer passes entries.
@@ -37,6 +39,8 @@ pub trait Outlet {
     /// Reads what lies behind `after`, `limit` entries at most; false: the store takes nothing
     /// now.
     fn pull(&mut self, after: u64, limit: usize) -> bool;
+    /// Asks the store where this device is; false: it takes nothing now.
+    fn attach(&mut self) -> bool;
     /// The device has passed everything up to `seq`; false: the store takes nothing now.
     fn pass(&mut self, seq: u64) -> bool;
 }
@@ -103,26 +107,15 @@ struct Sent {
 }
 
 impl Pump {
-    pub fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
-    pub fn is_attached(&self) -> bool {
-        self.state == State::Attached
-    }
-
     /// The last entry that exists, as far as this connection knows.
-    pub fn head_seq(&self) -> u64 {
+    fn head_seq(&self) -> u64 {
         let head = self.busy.as_ref().map_or(0, |busy| busy.head);
         head.max(self.next.saturating_sub(1))
     }
 
-    pub fn is_known(&self) -> bool {
-        self.is_known
-    }
-
-    pub fn acknowledges(&self) -> bool {
-        self.acks
+    /// The device found no inbox, and the store does not know it.
+    pub fn is_forgettable(&self) -> bool {
+        self.state == State::Attached && !self.is_known
     }
 
     /// From now on this client is one that acknowledges.
@@ -138,13 +131,24 @@ impl Pump {
         self.state = State::Attaching;
     }
 
-    /// The store could not say where this device is. It may be asked again.
+    /// Nothing more is sent, until it is attached again.
     pub fn detach(&mut self) {
         self.state = State::Idle;
         self.busy = None;
     }
 
-    pub fn attached(&mut self, attached: &Attached, now: Tick, out: &mut impl Outlet) {
+    /// The store could not say where this device is. It will be asked again.
+    pub fn attach_later(&mut self, now: Tick) {
+        self.state = State::Idle;
+        let busy = self.busy.get_or_insert_default();
+        **busy = Busy {
+            retry: Some(now.plus_secs(ATTACH_SECS)),
+            ..Busy::default()
+        };
+    }
+
+    /// The store has said where this device is. Its first page is to follow.
+    pub fn begin(&mut self, attached: &Attached) {
         self.state = State::Attached;
         self.epoch = attached.epoch;
         self.next = attached.low + 1;
@@ -153,7 +157,12 @@ impl Pump {
         busy.is_reading = true;
         busy.passed = attached.low;
         busy.last_sent = attached.low;
-        self.page(&attached.page, now, out);
+        busy.retry = None;
+    }
+
+    /// Epoch and head of the inbox, where they are known.
+    pub fn place(&self) -> Option<(u64, u64)> {
+        (self.state == State::Attached).then(|| (self.epoch, self.head_seq()))
     }
 
     /// An entry was appended.
@@ -279,6 +288,14 @@ impl Pump {
         }
         if busy.retry.is_some_and(|at| at <= now) {
             busy.retry = None;
+            if self.state == State::Idle {
+                if out.attach() {
+                    self.state = State::Attaching;
+                } else {
+                    self.attach_later(now);
+                }
+                return false;
+            }
         }
         self.go_on(now, out);
         false

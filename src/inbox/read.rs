@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::Books;
-use super::records::{ANONYMOUS, Entry, Head};
+use super::records::{Entry, Head};
 use super::rows::Broken;
+use crate::protocol::metadata::ANONYMOUS;
 
 /// Entries and bytes of a page at most.
 pub const PAGE_ENTRIES: usize = 300;
@@ -16,6 +17,21 @@ const PAGE_BYTES: usize = 256 << 10;
 pub struct Cursor {
     pub epoch: u64,
     pub seq: u64,
+}
+
+impl Cursor {
+    /// From `<epoch>:<seq>`, hex and decimal; none if it is something else.
+    pub fn parse(text: &str) -> Option<Cursor> {
+        let (epoch, seq) = text.split_once(':')?;
+        let is_plain = |text: &str| !text.starts_with('+');
+        if !is_plain(epoch) || !is_plain(seq) {
+            return None;
+        }
+        Some(Cursor {
+            epoch: u64::from_str_radix(epoch, 16).ok()?,
+            seq: seq.parse().ok()?,
+        })
+    }
 }
 
 /// A connection that begins.

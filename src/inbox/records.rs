@@ -12,9 +12,6 @@ use crate::protocol::envelope::MessageId;
 /// Of all records; part of the format on disk.
 const VERSION: u8 = 1;
 
-/// The device of connections that name none.
-pub const ANONYMOUS: &str = "default";
-
 /// One user's inbox without its entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {

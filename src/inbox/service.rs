@@ -5,9 +5,11 @@
 
 use super::groups::{GroupAccept, GroupAccepted, GroupChange, GroupError, GroupRules};
 use super::read::{Attach, Attached, Page};
+use super::records::{Entry, EntryBody};
 use super::rows::Broken;
 use super::{Accept, Accepted, Acknowledged, Books, Cancelled, Reach};
 use crate::protocol::envelope::MessageId;
+use crate::protocol::order::StoredPush;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
@@ -75,6 +77,47 @@ pub enum Outcome {
     Done,
     /// The store did not do it: nothing of it happened.
     Down,
+}
+
+impl Request {
+    /// `id`: makes a new message id.
+    pub fn of_push(push: StoredPush, now_ms: u64, mut id: impl FnMut() -> MessageId) -> Request {
+        let accepts = push
+            .to
+            .iter()
+            .map(|uid| Accept {
+                to: uid.clone(),
+                sender: push.from.clone(),
+                msgid: push.msgid.clone(),
+                entry: Entry {
+                    id: id().at(now_ms),
+                    at_ms: now_ms,
+                    from: push.from.clone(),
+                    request_id: Some(push.request_id.clone()),
+                    is_http: push.is_http,
+                    body: EntryBody::Raw {
+                        msg: push.msg.clone(),
+                    },
+                },
+            })
+            .collect();
+        match push.due_ms {
+            Some(due_ms) => Request::Schedule { due_ms, accepts },
+            None => Request::AcceptAll(accepts),
+        }
+    }
+
+    /// It changes nothing that anybody was promised: asked again, it says the same.
+    pub fn is_a_look(&self) -> bool {
+        matches!(
+            self,
+            Request::Attach(_)
+                | Request::Pull { .. }
+                | Request::Look { .. }
+                | Request::Groups { .. }
+                | Request::GroupsOf { .. }
+        )
+    }
 }
 
 impl Books<'_> {

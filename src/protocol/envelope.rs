@@ -81,6 +81,12 @@ pub enum Body<'a> {
         group: &'a str,
         text: ChatText<'a>,
     },
+    /// Type 17: the message reached `to`.
+    Delivered {
+        msgid: Option<&'a str>,
+        message: MessageId,
+        to: &'a str,
+    },
 }
 
 /// A user in a chat.
@@ -121,7 +127,7 @@ impl Envelope<'_> {
     pub fn head(&self) -> Head {
         match self.body {
             Body::Chat { .. } => Head::Chat,
-            Body::Raw(_) | Body::GroupChat { .. } => Head::Envelope,
+            Body::Raw(_) | Body::GroupChat { .. } | Body::Delivered { .. } => Head::Envelope,
         }
     }
 
@@ -145,6 +151,19 @@ impl Envelope<'_> {
                 out.chat(text);
                 out.raw(",\"groupId\":\"");
                 out.raw(group);
+                out.raw("\"}}");
+            }
+            Body::Delivered { msgid, message, to } => {
+                out.raw("\"msg\":{\"type\":17,\"status\":200,\"params\":{");
+                if let Some(msgid) = msgid {
+                    out.raw("\"msgid\":");
+                    out.json(msgid);
+                    out.raw(",");
+                }
+                out.raw("\"messageId\":\"");
+                out.0.extend_from_slice(&message.to_hex());
+                out.raw("\",\"toUser\":\"");
+                out.raw(to);
                 out.raw("\"}}");
             }
         }

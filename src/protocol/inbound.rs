@@ -70,7 +70,8 @@ impl Inbound<'_> {
             Ask::Register { .. } => "register",
             Ask::Renew { .. } => "renew the token",
             Ask::Heartbeat => "heartbeat",
-            Ask::Acknowledge => "acknowledge",
+            Ask::Acknowledge(_) => "acknowledge",
+            Ask::Pull { .. } => "pull",
             Ask::Unknown => "unknown",
             Ask::Order(order) => match order {
                 Order::Send { .. } => "direct message",
@@ -100,12 +101,26 @@ pub enum Ask<'a> {
         token: Option<&'a str>,
     },
     Heartbeat,
-    /// Type 15: an entry of the inbox was processed.
-    Acknowledge,
+    /// Type 15 and its kin: entries of the inbox were processed.
+    Acknowledge(Got<'a>),
+    /// A page of the inbox behind `after`, which moves nothing.
+    Pull {
+        after: u64,
+        limit: usize,
+    },
     /// Something of others.
     Order(Order<'a>),
     /// Known by nobody here.
     Unknown,
+}
+
+/// What a client has got.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Got<'a> {
+    /// Message ids.
+    pub messages: Targets<'a>,
+    /// A cursor: everything up to it.
+    pub up_to: Option<&'a str>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,6 +129,7 @@ pub struct Credentials<'a> {
     pub openid: Option<&'a str>,
     pub name: Option<&'a str>,
     pub device: Option<&'a str>,
+    pub cursor: Option<&'a str>,
 }
 
 /// Why a message cannot be understood; `about` as far as it was.
@@ -202,6 +218,7 @@ struct Fields<'t, 'a> {
     msg_key: Option<&'a str>,
     body_key: Option<&'a str>,
     msgid: Option<Value<'t, 'a>>,
+    message_id: Option<Value<'t, 'a>>,
     request_id: Option<Value<'t, 'a>>,
     token: Option<Value<'t, 'a>>,
     body: Option<Value<'t, 'a>>,
@@ -219,6 +236,7 @@ impl<'t, 'a> Fields<'t, 'a> {
             msg_key: None,
             body_key: None,
             msgid: None,
+            message_id: None,
             request_id: None,
             token: None,
             body: None,
@@ -233,6 +251,7 @@ impl<'t, 'a> Fields<'t, 'a> {
                 "to" => fields.to = value,
                 "msg" => fields.msg_key = Some(key),
                 "msgid" => fields.msgid = value,
+                "messageId" => fields.message_id = value,
                 "requestId" => fields.request_id = value,
                 "token" => fields.token = value,
                 "body" => (fields.body, fields.body_key) = (value, Some(key)),

@@ -12,6 +12,9 @@ use serde::ser::{Serialize, Serializer};
 /// Bytes of a device's name at most.
 pub const DEVICE_BYTES_MAX: usize = 64;
 
+/// The device of connections that name none: saying it is saying nothing.
+pub const ANONYMOUS: &str = "default";
+
 /// True for the name of a device: 1 to 64 of `[A-Za-z0-9_.-]`.
 pub fn is_device(name: &str) -> bool {
     (1..=DEVICE_BYTES_MAX).contains(&name.len())

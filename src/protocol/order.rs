@@ -11,6 +11,9 @@ use super::envelope::MessageId;
 /// User ids or user codes.
 pub type Targets<'a> = SmallVec<[&'a str; 4]>;
 
+/// Bytes of a sender's own name for a message at most.
+pub const MSGID_BYTES_MAX: usize = 256;
+
 /// One wish, whatever the family or the door that it came through.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order<'a> {
@@ -92,10 +95,25 @@ pub struct GroupView {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Done<'a> {
     Sent(Deliveries<'a>),
-    /// A chat message is on its way.
-    Accepted(MessageId),
-    Group(GroupView),
     Reply(Reply),
+    /// A push that is to be stored.
+    Push(Box<StoredPush>),
+}
+
+/// A push for the inboxes of users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPush {
+    /// User ids, each once.
+    pub to: Vec<String>,
+    /// JSON text.
+    pub msg: String,
+    pub from: String,
+    pub request_id: String,
+    /// The caller's own name for it: a push that is repeated under it is stored once.
+    pub msgid: Option<String>,
+    pub is_http: bool,
+    /// Not before this time, Unix milliseconds.
+    pub due_ms: Option<u64>,
 }
 
 /// What came of an envelope for several.
@@ -152,6 +170,9 @@ impl Reply {
         Reply { content, ..self }
     }
 }
+
+pub const STORE_DOWN: Fault =
+    Fault::new(503, "the store does not answer, nothing was sent").because("store_down");
 
 /// An error that does not end a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
-use super::envelope::{Head, MessageId, Party, Text};
+use super::envelope::{Envelope, Head, MessageId, Party, Text};
 use super::frame::{self, Opcode};
 use super::identity::Identity;
 use super::inbound::{About, Family};
 use super::order::{Fault, OK_TEXT, Reply};
 
-pub use chat::{Receipt, ack_unknown, group_result, group_text, receipt};
+pub use chat::{Receipt, acknowledged, group_result, group_text, receipt};
 
 mod chat;
 
@@ -120,16 +120,91 @@ pub fn delivery(
             Head::Envelope => head(session, out),
             Head::Chat => {
                 head(session, out);
-                out.raw("\"msg\":{\"type\":2,\"status\":200,\"params\":{\"toUser\":");
-                out.party(Party {
-                    uid: identity.uid(),
-                    name: identity.name(),
-                    is_online: true,
-                });
+                chat_head(identity, out);
             }
         }
         out.0.extend_from_slice(tail);
     });
+}
+
+/// Where an entry stands in an inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub epoch: u64,
+    pub seq: u64,
+    /// It may have been sent before.
+    pub is_again: bool,
+}
+
+/// Appends an entry of an inbox for one session.
+pub fn entry(
+    session: SessionId<'_>,
+    identity: &Identity,
+    place: Place,
+    envelope: &Envelope<'_>,
+    out: &mut Vec<u8>,
+) {
+    text(out, |out| {
+        entry_text(session, identity, place, envelope, out)
+    });
+}
+
+fn entry_text(
+    session: SessionId<'_>,
+    identity: &Identity,
+    place: Place,
+    envelope: &Envelope<'_>,
+    out: &mut Text<'_>,
+) {
+    head(session, out);
+    place_of(place.epoch, "seq", place.seq, out);
+    if place.is_again {
+        out.raw("\"redelivered\":true,");
+    }
+    if envelope.head() == Head::Chat {
+        chat_head(identity, out);
+    }
+    envelope.write_tail(out.0);
+}
+
+/// `"epoch":…,` and a number of that epoch.
+fn place_of(epoch: u64, name: &str, seq: u64, out: &mut Text<'_>) {
+    let _ = write!(out, "\"epoch\":\"{epoch:x}\",\"{name}\":{seq},");
+}
+
+/// Something may be missing before the entry `from` (msgType 0).
+pub fn resync(session: SessionId<'_>, epoch: u64, head_seq: u64, from: u64, out: &mut Vec<u8>) {
+    text(out, |out| {
+        head(session, out);
+        out.raw("\"from\":\"system\",\"msg\":{\"event\":\"resync\",");
+        place_of(epoch, "headSeq", head_seq, out);
+        let _ = write!(out, "\"from\":{from}}},\"msgType\":0,\"trigger\":2}}");
+    });
+}
+
+/// A page of an inbox, as a route's answer.
+pub fn page<'e>(
+    to: &About<'_>,
+    session: SessionId<'_>,
+    identity: &Identity,
+    (epoch, head_seq): (u64, u64),
+    entries: impl Iterator<Item = (Place, Envelope<'e>)>,
+    out: &mut Vec<u8>,
+) {
+    let mut content = Vec::new();
+    let mut list = Text(&mut content);
+    list.raw("{");
+    place_of(epoch, "headSeq", head_seq, &mut list);
+    list.raw("\"entries\":[");
+    for (at, (place, envelope)) in entries.enumerate() {
+        if at > 0 {
+            list.raw(",");
+        }
+        entry_text(session, identity, place, &envelope, &mut list);
+    }
+    list.raw("]}");
+    let content = String::from_utf8(content).unwrap_or_default();
+    route_ok(to, &content, out);
 }
 
 /// The message id that stands in an envelope's tail.
@@ -137,6 +212,16 @@ pub fn message_id_in(tail: &[u8]) -> Option<&str> {
     const KEY: &[u8] = b"\"messageId\":\"";
     let at = memchr::memmem::rfind(tail, KEY)? + KEY.len();
     std::str::from_utf8(tail.get(at..at + 32)?).ok()
+}
+
+/// The beginning of type 2, up to the receiver, who is the receiving session's.
+fn chat_head(identity: &Identity, out: &mut Text<'_>) {
+    out.raw("\"msg\":{\"type\":2,\"status\":200,\"params\":{\"toUser\":");
+    out.party(Party {
+        uid: identity.uid(),
+        name: identity.name(),
+        is_online: true,
+    });
 }
 
 /// The part of an envelope that is the receiving session's own.
@@ -155,6 +240,7 @@ pub fn connected(
     user_code: &str,
     message_id: MessageId,
     now_ms: u64,
+    place: Option<(u64, u64)>,
     out: &mut Vec<u8>,
 ) {
     text(out, |out| {
@@ -163,7 +249,11 @@ pub fn connected(
         out.number(now_ms);
         out.raw(",\"from\":\"system\",\"messageId\":\"");
         out.0.extend_from_slice(&message_id.to_hex());
-        out.raw("\",\"msg\":{\"userCode\":\"");
+        out.raw("\",\"msg\":{");
+        if let Some((epoch, head_seq)) = place {
+            place_of(epoch, "headSeq", head_seq, out);
+        }
+        out.raw("\"userCode\":\"");
         out.raw(user_code);
         out.raw("\",\"userId\":\"");
         out.raw(session.uid);
@@ -174,9 +264,19 @@ pub fn connected(
 }
 
 /// Registered (type 8).
-pub fn registered(session: SessionId<'_>, identity: &Identity, is_online: bool, out: &mut Vec<u8>) {
+pub fn registered(
+    session: SessionId<'_>,
+    identity: &Identity,
+    is_online: bool,
+    place: Option<(u64, u64)>,
+    out: &mut Vec<u8>,
+) {
     text(out, |out| {
-        out.raw("{\"type\":8,\"status\":200,\"params\":{\"openid\":\"");
+        out.raw("{\"type\":8,\"status\":200,\"params\":{");
+        if let Some((epoch, head_seq)) = place {
+            place_of(epoch, "headSeq", head_seq, out);
+        }
+        out.raw("\"openid\":\"");
         out.raw(session.uid);
         out.raw("\",\"userName\":");
         out.json(identity.name());
@@ -189,12 +289,19 @@ pub fn registered(session: SessionId<'_>, identity: &Identity, is_online: bool, 
 }
 
 /// The answer to a heartbeat, in the family that it came in.
-pub fn heartbeat(to: &About<'_>, now_ms: u64, out: &mut Vec<u8>) {
+pub fn heartbeat(to: &About<'_>, now_ms: u64, head_seq: Option<u64>, out: &mut Vec<u8>) {
+    let head = |out: &mut Text<'_>| {
+        if let Some(head_seq) = head_seq {
+            let _ = write!(out, ",\"headSeq\":{head_seq}");
+        }
+    };
     match to.family {
         Family::Command => text(out, |out| {
             out.raw("{\"type\":12,\"status\":200,\"params\":{\"date\":\"");
             write_date(now_ms, out);
-            out.raw("\"}}");
+            out.raw("\"");
+            head(out);
+            out.raw("}}");
         }),
         Family::Direct => text(out, |out| {
             let _ = write!(
@@ -205,6 +312,7 @@ pub fn heartbeat(to: &About<'_>, now_ms: u64, out: &mut Vec<u8>) {
                 out.raw(",\"requestId\":");
                 out.json(id);
             }
+            head(out);
             out.raw(",\"trigger\":2}");
         }),
         Family::Route => route_ok(to, "\"pong\"", out),

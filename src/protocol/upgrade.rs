@@ -334,6 +334,7 @@ impl Refusal {
     pub const TIMEOUT: Refusal = past(Limit::Handshake, 408, "the request took too long");
     pub const BAD_PROXY_HEADER: Refusal = refuse(400, "this is no PROXY header of version 2");
     pub const BAD_DEVICE: Refusal = refuse(400, "device is not 1 to 64 of [A-Za-z0-9_.-]");
+    pub const BAD_CURSOR: Refusal = refuse(400, "cursor is not <epoch>:<seq>");
     pub const TOO_MUCH_METADATA: Refusal = past(
         Limit::Metadata,
         400,

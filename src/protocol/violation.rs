@@ -36,6 +36,8 @@ pub enum Violation {
     /// The oldest of too many who have not said who they are.
     TooManyStrangers,
     Rate,
+    /// It said that it acknowledges, and does not.
+    NeverAcknowledges,
 }
 
 impl Violation {
@@ -66,6 +68,7 @@ impl Violation {
             Violation::HeartbeatTimeout => 4408,
             Violation::SlowConsumer | Violation::Stalled | Violation::Shed => 4413,
             Violation::Rate => 4429,
+            Violation::NeverAcknowledges => 4431,
         }
     }
 
@@ -98,6 +101,7 @@ impl Violation {
             Violation::Shed => "slow consumer: the node needs the room",
             Violation::TooManyStrangers => "authenticate first: others need the place",
             Violation::Rate => "rate limit",
+            Violation::NeverAcknowledges => "acknowledges nothing",
         }
     }
 

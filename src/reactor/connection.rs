@@ -32,7 +32,7 @@ pub struct Connection {
 }
 
 // Density is a promise: this is what one connection takes of the slab.
-const _: () = assert!(size_of::<Connection>() <= if cfg!(debug_assertions) { 112 } else { 88 });
+const _: () = assert!(size_of::<Connection>() <= if cfg!(debug_assertions) { 144 } else { 120 });
 
 /// What a flush wrote.
 #[derive(Clone, Copy, Debug, Default)]

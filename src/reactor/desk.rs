@@ -12,22 +12,26 @@ use foldhash::fast::RandomState;
 
 use super::Shared;
 use super::courier::Courier;
-use crate::command::Bye;
+use crate::command::{Bye, ReplyTo};
 use crate::hub::post::{Circumstances, Sender};
 use crate::hub::roster::{Extra, Policy, Sessions};
 use crate::hub::selectors::Selectors;
+use crate::inbox::records::Origin;
+use crate::inbox::service::Request;
+use crate::inbox::{Cursor, GroupError};
 use crate::parts::key::Key;
 use crate::parts::time::Tick;
 use crate::protocol::envelope::MessageId;
 use crate::protocol::forwarded::client_of;
 use crate::protocol::identity::Identity;
 use crate::protocol::limits::{Limit, Limits};
-use crate::protocol::metadata::Metadata;
-use crate::protocol::order::{Done, Fault, Order};
+use crate::protocol::metadata::{ANONYMOUS, Metadata};
+use crate::protocol::order::{Done, Fault, GroupView, Order};
 use crate::protocol::outbound;
 use crate::protocol::upgrade::Refusal;
 use crate::session::host::{Binding, Counted, Host, Speaker};
 use crate::session::rules::{Rules, SessionPolicy};
+use crate::session::ticket::Ticket;
 
 /// A surplus or drained client comes back after this long, and up to `RETRY_SPREAD_MS` later.
 const RETRY_MS: u32 = 1000;
@@ -38,6 +42,8 @@ pub struct Desk {
     pub courier: Courier,
     /// Bytes for the connection whose session is running.
     pub out: Vec<u8>,
+    /// Bytes that it is owed already.
+    pub owed: usize,
     /// It entered the roster in this call.
     pub has_bound: bool,
     /// Sessions that lost their place and could not be told yet: their mailbox was full.
@@ -51,6 +57,8 @@ pub struct Desk {
 struct Belongings {
     extra: Option<Arc<Extra>>,
     perms: Vec<String>,
+    /// Until the store is asked.
+    cursor: Option<Cursor>,
     /// Kept where a proxy speaks for it, or limits by address are on.
     client: Option<Client>,
 }
@@ -72,6 +80,7 @@ impl Desk {
             shared,
             courier,
             out: Vec::new(),
+            owed: 0,
             has_bound: false,
             byes: Vec::new(),
             belongings: HashMap::default(),
@@ -161,9 +170,6 @@ impl Desk {
     }
 }
 
-/// The name of an anonymous connection's device: saying it is saying nothing.
-const ANONYMOUS: &str = "default";
-
 impl Host for Desk {
     fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
@@ -197,9 +203,10 @@ impl Host for Desk {
         Ok(())
     }
 
-    fn arrive(&mut self, device: Option<&str>, metadata: Metadata) {
+    fn arrive(&mut self, device: Option<&str>, metadata: Metadata, cursor: Option<Cursor>) {
         let device = device.filter(|device| *device != ANONYMOUS).map(Box::from);
         let belongings = self.belongings.entry(self.courier.key).or_default();
+        belongings.cursor = cursor;
         belongings.extra = Some(Arc::new(Extra { device, metadata }));
     }
 
@@ -281,16 +288,59 @@ impl Host for Desk {
         let sender = Sender {
             identity: speaker.identity,
             key: self.courier.key,
-            is_online: speaker.is_online,
         };
         let cx = Circumstances {
             now_ms: speaker.now_ms,
             limits: &speaker.rules.limits,
-            groups_are_open: speaker.rules.groups_are_open,
             request_id: speaker.request_id,
         };
         let post = &self.shared.post;
         post.carry_out(order, sender, cx, &mut self.courier)
+    }
+
+    fn ask(&mut self, request: Request, ticket: Ticket) -> bool {
+        let reply = ReplyTo::Session {
+            key: self.courier.key,
+            ticket: Box::new(ticket),
+        };
+        self.shared.store.send(request, reply).is_ok()
+    }
+
+    fn device(&self) -> String {
+        let belongings = self.belongings.get(&self.courier.key);
+        let extra = belongings.and_then(|of| of.extra.as_ref());
+        let device = extra.and_then(|extra| extra.device.as_deref());
+        device.unwrap_or(ANONYMOUS).to_owned()
+    }
+
+    fn origin(&self) -> Origin {
+        Origin {
+            device: self.device(),
+            connection: self.courier.key.bits(),
+        }
+    }
+
+    fn take_cursor(&mut self) -> Option<Cursor> {
+        self.belongings.get_mut(&self.courier.key)?.cursor.take()
+    }
+
+    fn owed(&self) -> usize {
+        self.owed + self.out.len()
+    }
+
+    fn group(&mut self, id: &str, members: &[String], is_change: bool) -> GroupView {
+        let key = self.courier.key;
+        let audience = is_change.then_some((members, Some(key)));
+        let post = &self.shared.post;
+        post.group(id, members, audience, &mut self.courier)
+    }
+
+    fn group_refused(&mut self, error: &GroupError) {
+        match error {
+            GroupError::Full => self.strike(Limit::GroupMembers),
+            GroupError::TooMany(_) => self.strike(Limit::GroupsPerUser),
+            _ => {}
+        }
     }
 
     fn is_draining(&self) -> bool {
@@ -311,6 +361,7 @@ impl Host for Desk {
             Counted::Close(code) => stats.count_close(code),
             Counted::Error(code) => stats.count_error(code),
             Counted::Farewell => stats.farewells.add(1),
+            Counted::Delivery => stats.deliveries.add(1),
         }
     }
 

@@ -1,7 +1,8 @@
 //! What comes through the mailbox: messages for sessions, and orders for the reactor.
 
 use super::Reactor;
-use crate::command::{Bye, ToReactor};
+use crate::command::{Bye, RungOut, ToReactor};
+use crate::inbox::pump::Rung;
 use crate::parts::key::Key;
 use crate::parts::time::Now;
 use crate::protocol::envelope::Head;
@@ -28,11 +29,44 @@ impl Reactor {
                 }
                 ToReactor::Broadcast { frame } => self.ring.push(frame),
                 ToReactor::Select { frame, selector } => self.selections.add(frame, selector),
+                ToReactor::Answer {
+                    to,
+                    ticket,
+                    outcome,
+                } => self.with_session(to, now, |session, cx| {
+                    session.answered(*ticket, outcome, cx);
+                }),
+                ToReactor::Ring { to, rung } => {
+                    left = left.saturating_sub(to.len());
+                    for key in to {
+                        self.ring_at(key, &rung, now);
+                    }
+                }
+                ToReactor::Look { to } => {
+                    for key in to {
+                        self.with_session(key, now, |session, cx| session.look(cx));
+                    }
+                }
                 ToReactor::Close { to, why } => self.close(to, why, now),
                 ToReactor::Reload { rules } => self.take_rules(rules, now),
                 ToReactor::Drain { plan } => self.start_draining(plan, now),
             }
         }
+    }
+
+    /// An entry of a user's inbox, for one of his sessions.
+    fn ring_at(&mut self, key: Key, rung: &RungOut, now: Now) {
+        // Broadcasts that came before it go out before it.
+        if !self.catch_up(key, now) {
+            return;
+        }
+        let rung = Rung {
+            epoch: rung.epoch,
+            seq: rung.seq,
+            entry: &rung.entry,
+            is_own: rung.but == Some(key),
+        };
+        self.with_session(key, now, |session, cx| session.rung(rung, cx));
     }
 
     fn close(&mut self, key: Key, why: Bye, now: Now) {

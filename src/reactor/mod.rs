@@ -32,7 +32,7 @@ use crate::hub::addresses::Addresses;
 use crate::hub::node::Node;
 use crate::hub::post::Post;
 use crate::hub::traces::Traces;
-use crate::mailbox::{Inbox, Switchboard};
+use crate::mailbox::{Inbox, StoreBox, Switchboard};
 use crate::parts::gate::Gate;
 use crate::parts::key::Key;
 use crate::parts::outbox::Outbox;
@@ -77,6 +77,7 @@ pub struct Shared {
     pub traces: Arc<Traces>,
     pub addresses: Arc<Addresses>,
     pub switchboard: Switchboard,
+    pub store: StoreBox,
     /// The start of the node's ticks.
     pub origin: Instant,
 }
@@ -264,6 +265,7 @@ impl Reactor {
             host: &mut self.desk,
         };
         cx.host.courier.key = key;
+        cx.host.owed = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
         call(&mut connection.session, &mut cx);
         self.settle(key, now);
     }

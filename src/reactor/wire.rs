@@ -55,6 +55,7 @@ impl Reactor {
                     host: &mut self.desk,
                 };
                 cx.host.courier.key = key;
+                cx.host.owed = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
                 connection
                     .session
                     .receive(&mut input, &mut self.scratch, &mut cx);

@@ -16,13 +16,13 @@ mod start;
 mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use crossbeam_channel::bounded;
 
 use crate::config::Config;
 use crate::control::{self, Live};
-use crate::hub::groups::Groups;
 use crate::hub::ids::MessageIds;
 use crate::hub::node::Node;
 use crate::hub::post::Post;
@@ -30,9 +30,10 @@ use crate::hub::roster::Roster;
 use crate::hub::traces::Traces;
 use crate::hub::watches::Watches;
 use crate::log::Log;
-use crate::mailbox::Switchboard;
+use crate::mailbox::{Switchboard, store_box};
 use crate::reactor::Shared;
 use crate::stats::ReactorStats;
+use crate::store::{self, Keeper};
 use life::Events;
 use plan::Plan;
 use reload::{Reload, Untold};
@@ -76,10 +77,21 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
     let post = Arc::new(Post {
         roster: Roster::for_sessions(plan.max_connections).observed_by(teller),
         watches,
-        groups: Groups::default(),
         codes,
         node: node.clone(),
     });
+    let (store_box, letters) = store_box();
+    let store_is_up = Arc::new(AtomicBool::new(true));
+    let keeper = Keeper {
+        store: Box::new(store::Memory::default()),
+        letters,
+        post: post.clone(),
+        switchboard: switchboard.clone(),
+        rules: rules::inbox_rules(),
+        epoch: start::epoch()?,
+        is_up: store_is_up.clone(),
+    };
+    store::spawn(keeper)?;
     let traces = Arc::new(Traces::default());
     let origin = Instant::now();
     let shared = Arc::new(Shared {
@@ -88,6 +100,7 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
         traces: traces.clone(),
         addresses: Arc::default(),
         switchboard: switchboard.clone(),
+        store: store_box.clone(),
         origin,
     });
     let threads = starting
@@ -100,6 +113,8 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
         post,
         traces,
         switchboard: switchboard.clone(),
+        store: store_box,
+        store_is_up,
         stats: stats.clone().into(),
         drain,
         started: origin,

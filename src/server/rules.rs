@@ -7,6 +7,7 @@ use super::memory::queue_budget;
 use crate::config::{AuthMode, Config, load_or_create_secret};
 use crate::hub::code::UserCodes;
 use crate::hub::node::Node;
+use crate::inbox::InboxRules;
 use crate::protocol::limits::Limits;
 use crate::session::auth::{Auth, JwtKeys, TokenKeys};
 use crate::session::rules::{Origins, Rules};
@@ -78,5 +79,19 @@ fn origins(config: &Config) -> Origins {
         AuthMode::None => Origins::LocalOr(listed),
         AuthMode::Hmac | AuthMode::Jwt if listed.is_empty() => Origins::Any,
         AuthMode::Hmac | AuthMode::Jwt => Origins::Listed(listed),
+    }
+}
+
+/// How much is kept in an inbox, and for how long.
+pub fn inbox_rules() -> InboxRules {
+    const HOUR_MS: u64 = 3600 * 1000;
+    InboxRules {
+        entries_max: 1000,
+        bytes_max: 8 << 20,
+        notices_max: 1000,
+        devices_max: 8,
+        ttl_ms: 7 * 24 * HOUR_MS,
+        seen_ms: 24 * HOUR_MS,
+        seen_max: 10_000,
     }
 }

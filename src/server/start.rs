@@ -31,6 +31,11 @@ pub fn seed() -> Result<[u64; 2], ServeError> {
     Ok(halves.map(u64::from_be_bytes))
 }
 
+/// The epoch of inboxes that begin in this life of the node.
+pub fn epoch() -> Result<u64, ServeError> {
+    Ok(seed()?[0] >> 32)
+}
+
 /// Starts all reactors and returns where they listen.
 pub fn start_reactors(
     config: &Config,

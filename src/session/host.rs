@@ -2,12 +2,16 @@
 
 use std::net::IpAddr;
 
+use super::ticket::Ticket;
+use crate::inbox::records::Origin;
+use crate::inbox::service::Request;
+use crate::inbox::{Cursor, GroupError};
 use crate::parts::time::Tick;
 use crate::protocol::envelope::MessageId;
 use crate::protocol::identity::Identity;
 use crate::protocol::limits::Limit;
 use crate::protocol::metadata::Metadata;
-use crate::protocol::order::{Done, Fault, Order};
+use crate::protocol::order::{Done, Fault, GroupView, Order};
 use crate::protocol::outbound::SessionId;
 use crate::protocol::upgrade::Refusal;
 use crate::session::rules::Rules;
@@ -23,7 +27,7 @@ pub trait Host {
     /// that name, the last one last; they are believed from a trusted proxy only.
     fn admit(&mut self, forwarded_for: &[&str], now: Tick, rules: &Rules) -> Result<(), Refusal>;
     /// Keeps what the upgrade says of the connection until it is bound.
-    fn arrive(&mut self, device: Option<&str>, metadata: Metadata);
+    fn arrive(&mut self, device: Option<&str>, metadata: Metadata, cursor: Option<Cursor>);
     /// Enters this connection in the roster, and closes those whose place it takes. The identity
     /// is then shared with equal ones, and the number tells apart sessions of one second.
     fn bind(&mut self, identity: Identity, binding: Binding<'_>) -> (Identity, u16);
@@ -38,6 +42,21 @@ pub trait Host {
     /// Does what this session's user wants of others.
     fn carry_out<'a>(&mut self, order: &Order<'a>, speaker: Speaker<'_>)
     -> Result<Done<'a>, Fault>;
+    /// Hands a request to the store; what comes of it comes back with `ticket`. False: the store
+    /// takes nothing now.
+    fn ask(&mut self, request: Request, ticket: Ticket) -> bool;
+    /// The device of this connection.
+    fn device(&self) -> String;
+    /// This connection, as where a message comes from.
+    fn origin(&self) -> Origin;
+    /// The cursor that the upgrade said, once.
+    fn take_cursor(&mut self) -> Option<Cursor>;
+    /// Bytes that this peer is owed.
+    fn owed(&self) -> usize;
+    /// A group as its members see it. Those that are online are told if it was changed.
+    fn group(&mut self, id: &str, members: &[String], is_change: bool) -> GroupView;
+    /// A group was not changed.
+    fn group_refused(&mut self, error: &GroupError);
     fn is_draining(&self) -> bool;
     /// The reason of 1012 and 1013.
     fn come_back(&mut self) -> String;
@@ -64,7 +83,6 @@ pub struct Binding<'a> {
 #[derive(Clone, Copy)]
 pub struct Speaker<'a> {
     pub identity: &'a Identity,
-    pub is_online: bool,
     pub request_id: Option<&'a str>,
     /// Unix milliseconds.
     pub now_ms: u64,
@@ -79,6 +97,8 @@ pub enum Counted {
     Refusal(u16),
     Close(u16),
     Farewell,
+    /// An entry of the inbox was sent.
+    Delivery,
     /// An error that did not end the connection, by its code.
     Error(u16),
 }

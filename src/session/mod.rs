@@ -6,13 +6,18 @@
 //! frame is dropped; whoever is in the roster is taken out before the session is over.
 
 pub mod auth;
+pub mod flow;
 pub mod host;
 mod meter;
 mod open;
 pub mod rules;
 mod talk;
+pub mod ticket;
 mod who;
 
+use crate::inbox::Cursor;
+use crate::inbox::pump::Pump;
+use crate::inbox::service::Request;
 use crate::parts::time::{Now, TICK_MS, TICKS_PER_SEC, Tick};
 use crate::protocol::assembler::{Assembler, Input};
 use crate::protocol::identity::Identity;
@@ -21,12 +26,13 @@ use crate::protocol::limits::{Limit, Limits};
 use crate::protocol::metadata::{Metadata, is_device};
 use crate::protocol::outbound::SessionId;
 use crate::protocol::proxy::{self, Beginning};
-use crate::protocol::upgrade::{self, Refusal, Request};
+use crate::protocol::upgrade::{self, Refusal};
 use crate::protocol::violation::Violation;
 use crate::protocol::{close, frame};
 use host::{Counted, Host};
 use meter::Meter;
 use rules::Rules;
+use ticket::{Answering, Then, Ticket, Wait};
 
 /// Query parameters that have a meaning of their own; all others are metadata.
 const RESERVED: [&str; 5] = ["token", "device", "cursor", "ack", "openid"];
@@ -67,6 +73,7 @@ pub enum Newcomer {
 pub struct Session {
     assembler: Assembler,
     identity: Option<Identity>,
+    pump: Pump,
     /// When the phase began: the start of its absolute deadline.
     phase_since: Tick,
     heard: Tick,
@@ -96,6 +103,7 @@ impl Session {
         Session {
             assembler: Assembler::default(),
             identity: None,
+            pump: Pump::default(),
             phase_since: now,
             heard: now,
             pinged: now,
@@ -209,6 +217,7 @@ impl Session {
                     .min(self.ping_due(limits))
                     .min(self.idle_due(limits))
                     .min(self.token_ends(now))
+                    .min(self.pump.deadline())
             }
             Phase::Leaving => self.phase_since.plus_secs(LAST_WORDS_SECS),
             Phase::Lingering => self.phase_since.plus_secs(limits.close_secs),
@@ -243,6 +252,8 @@ impl Session {
                     self.pinged = now.tick;
                     frame::write_header(frame::Opcode::Ping, 0, cx.host.out());
                     cx.host.count(Counted::Ping);
+                } else if self.pump.deadline() <= now.tick {
+                    self.expire_inbox(cx);
                 } else {
                     self.violate(Violation::TooSlow, cx);
                 }
@@ -304,8 +315,22 @@ impl Session {
 
     fn leave<H: Host>(&mut self, cx: &mut Context<'_, H>) {
         if let Some(identity) = self.identity.take() {
+            if self.pump.is_forgettable() {
+                let request = Request::Remember {
+                    uid: identity.uid().to_owned(),
+                    device: cx.host.device(),
+                };
+                let ticket = Ticket {
+                    to: Answering::nobody(),
+                    wait: Wait::Passed,
+                };
+                // A store that is behind loses nothing by it but this: the device is a new one
+                // when it comes back.
+                let _ = cx.host.ask(request, ticket);
+            }
             cx.host.unbind(&identity);
         }
+        self.pump = Pump::default();
         self.is_online = false;
         self.assembler = Assembler::default();
         self.phase = Phase::Leaving;
@@ -388,7 +413,7 @@ impl Session {
     }
 
     fn answer_head<H: Host>(&mut self, head: &[u8], cx: &mut Context<'_, H>) {
-        let request = match Request::parse(head, &cx.rules.limits) {
+        let request = match upgrade::Request::parse(head, &cx.rules.limits) {
             Ok(request) => request,
             Err(refusal) => return self.refuse(refusal, cx),
         };
@@ -404,7 +429,7 @@ impl Session {
 
     fn upgrade<H: Host>(
         &mut self,
-        request: &Request<'_>,
+        request: &upgrade::Request<'_>,
         cx: &mut Context<'_, H>,
     ) -> Result<(), Refusal> {
         let rules = cx.rules;
@@ -433,14 +458,17 @@ impl Session {
         cx.host
             .admit(request.forwarded_for(), cx.now.tick, cx.rules)?;
         if !is_echo {
-            arrive(request, cx)?;
+            if arrive(request, cx)? {
+                self.pump.start_acknowledging();
+            }
         }
         request.write_accept(&accept_key, cx.host.out());
         self.phase = Phase::Open;
         self.phase_since = cx.now.tick;
         self.is_echo = is_echo;
         if let Some(proof) = proof {
-            self.bind(proof, None, cx);
+            let fingerprint = self.bind(proof, None, cx);
+            self.attach(fingerprint, None, Answering::nobody(), Then::Nothing, cx);
         }
         Ok(())
     }
@@ -486,21 +514,28 @@ impl Session {
     }
 }
 
-/// Takes what the query says of the connection.
-fn arrive<H: Host>(request: &Request<'_>, cx: &mut Context<'_, H>) -> Result<(), Refusal> {
+/// Takes what the query says of the connection. True: this client acknowledges.
+fn arrive<H: Host>(
+    request: &upgrade::Request<'_>,
+    cx: &mut Context<'_, H>,
+) -> Result<bool, Refusal> {
     if !request.has_parameters() {
-        return Ok(());
+        return Ok(false);
     }
     let limits = &cx.rules.limits;
     let device = request.parameter("device");
     if device.as_deref().is_some_and(|device| !is_device(device)) {
         return Err(Refusal::BAD_DEVICE);
     }
+    let cursor = match request.parameter("cursor") {
+        Some(text) => Some(Cursor::parse(&text).ok_or(Refusal::BAD_CURSOR)?),
+        None => None,
+    };
     let others = request.parameters_but(&RESERVED);
     let metadata = Metadata::collect(others, limits.metadata_pairs_max, limits.metadata_bytes_max);
     let metadata = metadata.map_err(|_| Refusal::TOO_MUCH_METADATA)?;
-    if device.is_some() || !metadata.is_empty() {
-        cx.host.arrive(device.as_deref(), metadata);
+    if device.is_some() || !metadata.is_empty() || cursor.is_some() {
+        cx.host.arrive(device.as_deref(), metadata, cursor);
     }
-    Ok(())
+    Ok(request.parameter("ack").as_deref() == Some("1"))
 }

@@ -122,8 +122,9 @@ impl Session {
             let out = cx.host.out();
             frame::write_header(Opcode::Pong, payload.len(), out);
             out.extend_from_slice(payload);
+        } else {
+            self.pong(payload, cx);
         }
-        // A pong was heard: that was its use.
     }
 
     /// A whole message: `buffer[..length]`, padding behind it.

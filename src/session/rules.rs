@@ -1,5 +1,6 @@
 //! What holds for every session of a node, until the node is given other rules.
 
+use crate::inbox::GroupRules;
 use crate::protocol::limits::Limits;
 use crate::protocol::upgrade::is_loopback_origin;
 use crate::session::auth::Auth;
@@ -28,6 +29,14 @@ pub struct Rules {
 }
 
 impl Rules {
+    pub fn group_rules(&self) -> GroupRules {
+        GroupRules {
+            per_user_max: self.limits.groups_per_user_max,
+            members_max: self.limits.group_members_max,
+            is_open: self.groups_are_open,
+        }
+    }
+
     /// Whether the peer `ip` is believed when it says for whom it speaks.
     pub fn trusts(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();

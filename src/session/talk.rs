@@ -1,17 +1,29 @@
 //! What a user whom we know asks for, and what is answered.
 
+use std::collections::HashSet;
+
 use super::host::{Counted, Host, Speaker};
+use super::ticket::Wait;
 use super::{Context, Phase, Session};
-use crate::protocol::identity::is_id;
+use crate::inbox::records::{Author, Entry, EntryBody, Text};
+use crate::inbox::service::Request;
+use crate::inbox::{Accept, GroupAccept, GroupChange};
+use crate::protocol::envelope::MessageId;
+use crate::protocol::identity::{Identity, is_id};
 use crate::protocol::inbound::{About, Ask, Inbound};
-use crate::protocol::order::{Deliveries, Done, Fault, Order};
-use crate::protocol::outbound::{self, Receipt};
+use crate::protocol::limits::Limit;
+use crate::protocol::order::{
+    ChatText, Deliveries, Done, Fault, FileType, GroupOrder, MSGID_BYTES_MAX, Order,
+};
+use crate::protocol::outbound;
 
 /// The permission that a token must grant for the route of the same name.
 const PUSH: &str = "message/send";
 
 const NOT_SERVED: Fault = Fault::new(404, "this is not served here");
 const NOT_GRANTED: Fault = Fault::new(403, "the token does not grant this").because("permission");
+const NO_USER_ID: Fault = Fault::new(400, "toMessageId is not a user id");
+const BAD_MSGID: Fault = Fault::new(400, "a msgid has 1 to 256 bytes");
 const CODE_WITH_MSGID: Fault = Fault::new(400, "with a msgid, only user ids are receivers");
 
 impl Session {
@@ -21,16 +33,15 @@ impl Session {
         let now_ms = cx.now.wall_ms;
         let answer = match &inbound.ask {
             Ask::Heartbeat => {
-                outbound::heartbeat(about, now_ms, cx.host.out());
+                let head_seq = self.pump.place().map(|(_, head_seq)| head_seq);
+                outbound::heartbeat(about, now_ms, head_seq, cx.host.out());
                 Ok(())
             }
             Ask::Connect(who) => self.reconnect(about, who, cx),
-            Ask::Register { who, is_online } => self.register(who, *is_online, cx),
+            Ask::Register { who, is_online } => self.register(about, who, *is_online, cx),
             Ask::Renew { token } => self.renew_token(about, *token, cx),
-            Ask::Acknowledge => {
-                outbound::ack_unknown(about, now_ms, cx.host.out());
-                Ok(())
-            }
+            Ask::Acknowledge(got) => self.acknowledge(about, got, cx),
+            Ask::Pull { after, limit } => self.pull(about, *after, *limit, cx),
             Ask::Order(order) => self.order(about, order, cx),
             Ask::Unknown => Err(NOT_SERVED),
         };
@@ -63,61 +74,170 @@ impl Session {
         let Some(identity) = &self.identity else {
             return Ok(());
         };
-        match order {
-            Order::Push { .. } if !cx.host.is_granted(PUSH) => return Err(NOT_GRANTED),
-            Order::Send { to, .. } if about.msgid.is_some() && !to.iter().all(|id| is_id(id)) => {
-                return Err(CODE_WITH_MSGID);
-            }
-            _ => {}
+        if about
+            .msgid
+            .is_some_and(|id| !(1..=MSGID_BYTES_MAX).contains(&id.len()))
+        {
+            return Err(BAD_MSGID);
+        }
+        if let Some((request, wait)) = self.for_store(about, order, identity, cx)? {
+            return self.ask(about, request, wait, cx);
+        }
+        if matches!(order, Order::Push { .. }) && !cx.host.is_granted(PUSH) {
+            return Err(NOT_GRANTED);
         }
         let speaker = Speaker {
             identity,
-            is_online: self.is_online,
             request_id: about.request_id,
             now_ms: cx.now.wall_ms,
             rules: cx.rules,
         };
         match (cx.host.carry_out(order, speaker)?, order) {
-            (Done::Sent(deliveries), Order::Send { to, msg }) => {
-                return self.report(about, &deliveries, to.len(), msg, cx);
-            }
-            (Done::Accepted(message_id), Order::Chat { text, .. })
-            | (Done::Accepted(message_id), Order::GroupChat { text, .. }) => {
-                let receipt = Receipt {
-                    now_ms: cx.now.wall_ms,
-                    message_id,
-                    message: text.message,
-                    to_user: None,
-                };
-                outbound::receipt(about, &receipt, cx.host.out());
-            }
-            (Done::Group(view), _) => outbound::group_result(about, &view, cx.host.out()),
+            (Done::Sent(deliveries), _) => return self.report(about, &deliveries, cx),
             (Done::Reply(reply), _) => outbound::route_reply(about, &reply, cx.host.out()),
-            (Done::Sent(_) | Done::Accepted(_), _) => {}
+            (Done::Push(push), _) => {
+                let to = push.to.clone();
+                let request = Request::of_push(*push, cx.now.wall_ms, || cx.host.message_id());
+                return self.ask(about, request, Wait::Push { to }, cx);
+            }
         }
         Ok(())
     }
 
-    /// Direct frames: receipts where a `msgid` asks for them, and errors for who was not reached.
+    /// What the store is to do for an order, if it is one for the store.
+    fn for_store<H: Host>(
+        &self,
+        about: &About<'_>,
+        order: &Order<'_>,
+        identity: &Identity,
+        cx: &mut Context<'_, H>,
+    ) -> Result<Option<(Request, Wait)>, Fault> {
+        let now_ms = cx.now.wall_ms;
+        let sender = identity.uid().to_owned();
+        let author = || Author {
+            name: identity.name().to_owned(),
+            is_online: self.is_online,
+        };
+        let entry = |id: MessageId, body| Entry {
+            id: id.at(now_ms),
+            at_ms: now_ms,
+            from: identity.uid().to_owned(),
+            request_id: about.request_id.map(str::to_owned),
+            is_http: false,
+            body,
+        };
+        let msgid = || about.msgid.map(str::to_owned);
+        Ok(Some(match order {
+            Order::Chat { to, .. } if !is_id(to) => return Err(NO_USER_ID),
+            Order::Chat { to, text } => {
+                let body = EntryBody::Chat {
+                    from: author(),
+                    text: kept(text),
+                };
+                let accept = Accept {
+                    to: (*to).to_owned(),
+                    sender,
+                    msgid: msgid(),
+                    entry: entry(cx.host.message_id(), body),
+                };
+                let message = text.message.to_owned();
+                (Request::Accept(Box::new(accept)), Wait::Chat { message })
+            }
+            Order::GroupChat { group, text } => {
+                let body = EntryBody::GroupChat {
+                    from: author(),
+                    group: (*group).to_owned(),
+                    text: kept(text),
+                };
+                let accept = GroupAccept {
+                    group: (*group).to_owned(),
+                    sender,
+                    msgid: msgid(),
+                    entry: entry(cx.host.message_id(), body),
+                    origin: Some(cx.host.origin()),
+                };
+                let message = text.message.to_owned();
+                let request = Request::AcceptForGroup(Box::new(accept));
+                (request, Wait::Chat { message })
+            }
+            Order::Send { to, msg } if about.msgid.is_some() => {
+                if !to.iter().all(|id| is_id(id)) {
+                    return Err(CODE_WITH_MSGID);
+                }
+                if to.len() > cx.rules.limits.targets_max {
+                    cx.host.strike(Limit::Targets);
+                    let max = cx.rules.limits.targets_max;
+                    let words = format!("more than {max} users are named");
+                    return Err(Fault::new(400, "").saying(words));
+                }
+                let mut seen = HashSet::new();
+                let targets: Vec<String> = to
+                    .iter()
+                    .filter(|uid| seen.insert(**uid))
+                    .map(|uid| (*uid).to_owned())
+                    .collect();
+                let accepts = targets.iter().map(|uid| {
+                    let msg = (*msg).to_owned();
+                    Accept {
+                        to: uid.clone(),
+                        sender: sender.clone(),
+                        msgid: msgid(),
+                        entry: entry(cx.host.message_id(), EntryBody::Raw { msg }),
+                    }
+                });
+                let request = Request::AcceptAll(accepts.collect());
+                let message = (*msg).to_owned();
+                (
+                    request,
+                    Wait::Send {
+                        to: targets,
+                        message,
+                    },
+                )
+            }
+            Order::Group(order) => {
+                let (id, change) = match order {
+                    GroupOrder::Create { id, members } => (
+                        id,
+                        GroupChange::Create {
+                            members: owned(members),
+                        },
+                    ),
+                    GroupOrder::Join { id, members } => (
+                        id,
+                        GroupChange::Join {
+                            members: owned(members),
+                        },
+                    ),
+                    GroupOrder::Leave { id } => (
+                        id,
+                        GroupChange::Leave {
+                            uid: sender.clone(),
+                        },
+                    ),
+                    GroupOrder::Members { id } => (id, GroupChange::Look),
+                };
+                let is_change = change != GroupChange::Look;
+                let id = (*id).to_owned();
+                let request = Request::Group {
+                    id: id.clone(),
+                    by: Some(sender),
+                    change,
+                    rules: cx.rules.group_rules(),
+                };
+                (request, Wait::Group { id, is_change })
+            }
+            Order::Send { .. } | Order::Online { .. } | Order::Push { .. } => return Ok(None),
+        }))
+    }
+
+    /// Direct frames that are not stored: errors for who was not reached.
     fn report<H: Host>(
         &mut self,
         about: &About<'_>,
         deliveries: &Deliveries<'_>,
-        named: usize,
-        message: &str,
         cx: &mut Context<'_, H>,
     ) -> Result<(), Fault> {
-        if about.msgid.is_some() {
-            for (uid, message_id) in &deliveries.accepted {
-                let receipt = Receipt {
-                    now_ms: cx.now.wall_ms,
-                    message_id: *message_id,
-                    message,
-                    to_user: (named > 1).then_some(uid),
-                };
-                outbound::receipt(about, &receipt, cx.host.out());
-            }
-        }
         if !deliveries.missing.is_empty() {
             let names = deliveries.missing.join(",");
             let fault = Fault::new(404, "").saying(format!("nobody is there: {names}"));
@@ -145,4 +265,18 @@ impl Session {
             cx.host.trace(session, cx.now.wall_ms, what, detail());
         }
     }
+}
+
+fn kept(text: &ChatText<'_>) -> Text {
+    Text {
+        message: text.message.to_owned(),
+        file_type: match text.file_type {
+            FileType::Number(number) => number.to_string(),
+            FileType::Text(text) => text.to_owned(),
+        },
+    }
+}
+
+fn owned(ids: &[&str]) -> Vec<String> {
+    ids.iter().map(|id| (*id).to_owned()).collect()
 }

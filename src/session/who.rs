@@ -2,7 +2,9 @@
 
 use super::auth::{self, Auth, Claims};
 use super::host::{Binding, Host};
+use super::ticket::{Answering, Then};
 use super::{Context, Session};
+use crate::inbox::Cursor;
 use crate::protocol::identity::{BadIdentity, Identity};
 use crate::protocol::inbound::{About, Ask, Credentials, Inbound};
 use crate::protocol::limits::Limit;
@@ -118,7 +120,9 @@ impl Session {
     pub(super) fn act_unknown<H: Host>(&mut self, inbound: &Inbound<'_>, cx: &mut Context<'_, H>) {
         let about = &inbound.about;
         let (who, is_online) = match &inbound.ask {
-            Ask::Heartbeat => return outbound::heartbeat(about, cx.now.wall_ms, cx.host.out()),
+            Ask::Heartbeat => {
+                return outbound::heartbeat(about, cx.now.wall_ms, None, cx.host.out());
+            }
             Ask::Connect(who) => (who, true),
             Ask::Register { who, is_online } => (who, *is_online),
             _ => return self.refuse_unknown(about, AUTHENTICATE_FIRST, cx),
@@ -135,13 +139,18 @@ impl Session {
             }
             Err(fault) => return self.refuse_unknown(about, fault, cx),
         };
-        self.bind(proof, who.device, cx);
-        let answer = match &inbound.ask {
-            Ask::Register { .. } => self.set_status(who.name, is_online, cx),
-            _ => self.connected(about, who.name, cx),
-        };
-        if let Err(fault) = answer {
+        let fingerprint = self.bind(proof, who.device, cx);
+        if let Err(fault) = self.rename(who.name, cx) {
             self.fail(about, &fault, cx);
+        }
+        let then = match &inbound.ask {
+            Ask::Register { .. } => Then::Registered,
+            _ => Then::Connected,
+        };
+        let cursor = who.cursor.and_then(Cursor::parse);
+        self.attach(fingerprint, cursor, Answering::from(about), then, cx);
+        if !is_online {
+            self.set_online(false, cx);
         }
     }
 
@@ -155,13 +164,13 @@ impl Session {
         self.strike(Violation::Unauthenticated, cx);
     }
 
-    /// The identity is known: into the roster, and the connected notice.
+    /// The identity is known: into the roster. Returns what tells the token apart.
     pub(super) fn bind<H: Host>(
         &mut self,
         proof: Proof,
         device: Option<&str>,
         cx: &mut Context<'_, H>,
-    ) {
+    ) -> u64 {
         let Proof {
             claims,
             fingerprint,
@@ -180,16 +189,18 @@ impl Session {
         self.is_online = true;
         self.identity = Some(identity);
         self.trace(cx, "bound", String::new);
-        self.greet(fingerprint, cx);
+        fingerprint
     }
 
-    fn greet<H: Host>(&mut self, fingerprint: u64, cx: &mut Context<'_, H>) {
+    /// The connected notice.
+    pub(super) fn greet<H: Host>(&mut self, fingerprint: u64, cx: &mut Context<'_, H>) {
         let (Some(identity), Some(session)) = (&self.identity, self.id(cx.rules)) else {
             return;
         };
         let code = cx.host.user_code(fingerprint, identity);
         let id = cx.host.message_id();
-        outbound::connected(session, identity, &code, id, cx.now.wall_ms, cx.host.out());
+        let (now_ms, place) = (cx.now.wall_ms, self.pump.place());
+        outbound::connected(session, identity, &code, id, now_ms, place, cx.host.out());
     }
 
     /// `connet` on a session that is bound: a newer token, and online again.
@@ -211,20 +222,20 @@ impl Session {
         cx: &mut Context<'_, H>,
     ) -> Result<(), Fault> {
         self.rename(name, cx)?;
-        self.set_online(true, cx);
-        outbound::route_ok(about, "null", cx.host.out());
+        self.come_or_go(about, true, Then::Connected, cx);
         Ok(())
     }
 
     /// Type 7 on a session that is bound.
     pub(super) fn register<H: Host>(
         &mut self,
+        about: &About<'_>,
         who: &Credentials<'_>,
         is_online: bool,
         cx: &mut Context<'_, H>,
     ) -> Result<(), Fault> {
         self.renew(who, cx)?;
-        self.set_status(who.name, is_online, cx)
+        self.set_status(about, who.name, is_online, cx)
     }
 
     /// `token/renew`: until when this connection may live.
@@ -251,15 +262,13 @@ impl Session {
     /// Name and status, and type 8.
     fn set_status<H: Host>(
         &mut self,
+        about: &About<'_>,
         name: Option<&str>,
         is_online: bool,
         cx: &mut Context<'_, H>,
     ) -> Result<(), Fault> {
         self.rename(name, cx)?;
-        self.set_online(is_online, cx);
-        if let (Some(identity), Some(session)) = (&self.identity, self.id(cx.rules)) {
-            outbound::registered(session, identity, is_online, cx.host.out());
-        }
+        self.come_or_go(about, is_online, Then::Registered, cx);
         Ok(())
     }
 
@@ -280,6 +289,23 @@ impl Session {
         Ok(())
     }
 
+    /// Who comes back begins as a new connection does, and is answered then.
+    fn come_or_go<H: Host>(
+        &mut self,
+        about: &About<'_>,
+        is_online: bool,
+        then: Then,
+        cx: &mut Context<'_, H>,
+    ) {
+        let comes = is_online && !self.is_online;
+        self.set_online(is_online, cx);
+        if comes {
+            self.attach(0, None, Answering::from(about), then, cx);
+        } else {
+            self.answer_then(about, then, cx);
+        }
+    }
+
     fn set_online<H: Host>(&mut self, is_online: bool, cx: &mut Context<'_, H>) {
         let Some(identity) = self
             .identity
@@ -290,8 +316,8 @@ impl Session {
         };
         cx.host.set_online(identity, is_online);
         self.is_online = is_online;
-        if is_online {
-            self.greet(0, cx);
+        if !is_online {
+            self.pump.detach();
         }
     }
 

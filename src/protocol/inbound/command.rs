@@ -1,6 +1,6 @@
 //! The family of `{"type":…,"params":{…}}`.
 
-use super::{About, Ask, Credentials, Fields, list_or, text_or};
+use super::{About, Ask, Credentials, Fields, Got, list_or, text_or};
 use crate::protocol::json::{Object, Value};
 use crate::protocol::order::{ChatText, FileType, GroupOrder, Order, Targets};
 
@@ -16,6 +16,7 @@ struct Params<'a> {
     file_type: Option<FileType<'a>>,
     members: Targets<'a>,
     is_leaving: bool,
+    got: Got<'a>,
 }
 
 pub(super) fn read<'a>(
@@ -45,7 +46,7 @@ pub(super) fn read<'a>(
             is_online: !params.is_offline,
         },
         11 => Ask::Heartbeat,
-        15 => Ask::Acknowledge,
+        15 => Ask::Acknowledge(params.got(about)?),
         _ => return Err("unknown type"),
     })
 }
@@ -69,6 +70,11 @@ impl<'a> Params<'a> {
                 "userIdList" => {
                     params.members = list_or(value, "userIdList is not a list of user ids")?;
                 }
+                "msgids" => {
+                    params.got.messages = list_or(value, "msgids is not a list of message ids")?;
+                }
+                "upTo" => params.got.up_to = text_or(value, "upTo is not a string")?,
+                "cursor" => params.who.cursor = text_or(value, "cursor is not a string")?,
                 "leave" => params.is_leaving = is_true(value)?,
                 "loginStatus" => params.is_offline = is_offline(value)?,
                 "fileType" => params.file_type = file_type(value)?,
@@ -87,6 +93,15 @@ impl<'a> Params<'a> {
             message: self.message.ok_or("message is missing")?,
             file_type: self.file_type.unwrap_or(FileType::Number(0)),
         })
+    }
+
+    /// `msgid` is the message that is acknowledged.
+    fn got(mut self, about: &About<'a>) -> Result<Got<'a>, &'static str> {
+        self.got.messages.extend(about.msgid);
+        if self.got.messages.is_empty() && self.got.up_to.is_none() {
+            return Err("none of msgid, msgids and upTo is there");
+        }
+        Ok(self.got)
     }
 
     fn group_order(self, kind: i64) -> Result<GroupOrder<'a>, &'static str> {

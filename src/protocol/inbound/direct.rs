@@ -1,6 +1,6 @@
 //! The family of `{"to":…,"msg":…,"msgType":…}`.
 
-use super::{Ask, Fields, list};
+use super::{Ask, Fields, Got, list, text_or};
 use crate::protocol::json::Value;
 use crate::protocol::order::Order;
 
@@ -17,7 +17,16 @@ pub(super) fn read<'a>(fields: &Fields<'_, 'a>) -> Result<Ask<'a>, &'static str>
             let msg = msg.ok_or("msg is missing")?;
             Ok(Ask::Order(Order::Send { to, msg }))
         }
-        2 => Ok(Ask::Unknown),
+        2 => {
+            let message = text_or(fields.message_id, "messageId is not a string")?;
+            let messages = [message.ok_or("messageId is missing")?]
+                .into_iter()
+                .collect();
+            Ok(Ask::Acknowledge(Got {
+                messages,
+                up_to: None,
+            }))
+        }
         3 => Ok(Ask::Heartbeat),
         _ => Err("unknown msgType"),
     }

@@ -1,6 +1,6 @@
 //! The family of `{"path":…,"body":{…}}`.
 
-use super::{Ask, Credentials, Fields, list_or, text_or};
+use super::{Ask, Credentials, Fields, Got, list_or, text_or};
 use crate::protocol::json::{Object, Value};
 use crate::protocol::order::{GroupOrder, Order, Targets};
 
@@ -13,12 +13,22 @@ struct Body<'a> {
     uids: Targets<'a>,
     watch: Targets<'a>,
     unwatch: Targets<'a>,
+    got: Got<'a>,
+    after: u64,
+    limit: usize,
 }
 
 pub(super) fn read<'a>(fields: &Fields<'_, 'a>, path: &'a str) -> Result<Ask<'a>, &'static str> {
     let is_ours = matches!(
         path,
-        "connet" | "connect" | "ping" | "token/renew" | "message/send" | "online"
+        "connet"
+            | "connect"
+            | "ping"
+            | "token/renew"
+            | "message/send"
+            | "message/pull"
+            | "message/ack"
+            | "online"
     ) || path.starts_with("group/");
     if !is_ours {
         return Ok(Ask::Unknown);
@@ -45,6 +55,16 @@ pub(super) fn read<'a>(fields: &Fields<'_, 'a>, path: &'a str) -> Result<Ask<'a>
             let token = body.who.token.or(token);
             return Ok(Ask::Renew { token });
         }
+        "message/pull" => {
+            return Ok(Ask::Pull {
+                after: body.after,
+                limit: body.limit,
+            });
+        }
+        "message/ack" if body.got.messages.is_empty() && body.got.up_to.is_none() => {
+            return Err("neither msgids nor upTo is there");
+        }
+        "message/ack" => return Ok(Ask::Acknowledge(body.got)),
         "online" => Order::Online {
             uids: body.uids,
             watch: body.watch,
@@ -65,6 +85,17 @@ pub(super) fn read<'a>(fields: &Fields<'_, 'a>, path: &'a str) -> Result<Ask<'a>
     Ok(Ask::Order(order))
 }
 
+/// A whole number that is not negative, if it is there.
+fn number(value: Option<Value<'_, '_>>, fault: &'static str) -> Result<Option<u64>, &'static str> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => {
+            let number = value.as_int().and_then(|number| number.try_into().ok());
+            number.map(Some).ok_or(fault)
+        }
+    }
+}
+
 impl<'a> Body<'a> {
     fn collect(object: Object<'_, 'a>) -> Result<Body<'a>, &'static str> {
         let mut body = Body::default();
@@ -75,6 +106,16 @@ impl<'a> Body<'a> {
                 "openid" => body.who.openid = text_or(value, "openid is not a string")?,
                 "userName" => body.who.name = text_or(value, "userName is not a string")?,
                 "device" => body.who.device = text_or(value, "device is not a string")?,
+                "cursor" => body.who.cursor = text_or(value, "cursor is not a string")?,
+                "msgids" => {
+                    body.got.messages = list_or(value, "msgids is not a list of message ids")?;
+                }
+                "upTo" => body.got.up_to = text_or(value, "upTo is not a string")?,
+                "after" => body.after = number(value, "after is not a seq")?.unwrap_or(0),
+                "limit" => {
+                    let limit = number(value, "limit is not a number")?;
+                    body.limit = limit.unwrap_or(0) as usize;
+                }
                 "groupId" => body.group = text_or(value, "groupId is not a string")?,
                 "userIdList" => {
                     body.members = list_or(value, "userIdList is not a list of user ids")?;

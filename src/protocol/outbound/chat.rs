@@ -14,6 +14,8 @@ pub struct Receipt<'a> {
     pub message: &'a str,
     /// Which of several receivers it is about.
     pub to_user: Option<&'a str>,
+    /// It had been accepted before.
+    pub is_again: bool,
 }
 
 /// Appends type 0; in the direct family it is msgType 2, with the same fields beside.
@@ -51,17 +53,37 @@ fn ids(to: &About<'_>, receipt: &Receipt<'_>, out: &mut Text<'_>) {
         out.raw(",\"toUser\":");
         out.json(uid);
     }
+    if receipt.is_again {
+        out.raw(",\"dup\":true");
+    }
 }
 
-/// Type 16 with status 404: the caller's inbox never held what it acknowledges.
-pub fn ack_unknown(to: &About<'_>, now_ms: u64, out: &mut Vec<u8>) {
-    text(out, |out| {
-        out.raw("{\"type\":16,\"status\":404,\"params\":{\"date\":\"");
-        write_date(now_ms, out);
-        out.raw("\",\"message\":");
-        out.json(to.msgid.unwrap_or_default());
-        out.raw("}}");
-    });
+/// Answers an acknowledgement: type 16 for each that was named, status 404 for those that the
+/// caller's inbox never held; over the route, one answer for all.
+pub fn acknowledged(
+    to: &About<'_>,
+    named: &[String],
+    is_known: impl Fn(&str) -> bool,
+    now_ms: u64,
+    out: &mut Vec<u8>,
+) {
+    if to.family == Family::Route {
+        let (known, unknown): (Vec<_>, Vec<_>) = named.iter().partition(|name| is_known(name));
+        let content = serde_json::json!({"acknowledged": known, "unknown": unknown});
+        return route_ok(to, &content.to_string(), out);
+    }
+    for name in named {
+        let status = if is_known(name) { 200 } else { 404 };
+        text(out, |out| {
+            out.raw("{\"type\":16,\"status\":");
+            out.number(status);
+            out.raw(",\"params\":{\"date\":\"");
+            write_date(now_ms, out);
+            out.raw("\",\"message\":");
+            out.json(name);
+            out.raw("}}");
+        });
+    }
 }
 
 /// What a member hears of a group (type 4), as the JSON text of a bare frame.
