@@ -13,10 +13,11 @@ use serde_json::Value;
 use super::*;
 use crate::command::ToReactor;
 use crate::hub::code::UserCodes;
-use crate::hub::groups::Groups;
 use crate::hub::roster::{Policy, Roster};
 use crate::hub::watches::Watches;
-use crate::mailbox::{Inbox, mailbox};
+use crate::inbox::memory::MemoryRows;
+use crate::inbox::{Books, InboxRules, Presence};
+use crate::mailbox::{Inbox, mailbox, store_box};
 use crate::parts::key::Key;
 use crate::protocol::identity::Identity;
 use crate::protocol::limits::Limits;
@@ -86,6 +87,47 @@ fn live(api_key: Option<&str>, auth: Auth) -> Live {
     }
 }
 
+/// Nobody is connected.
+struct Nobody;
+
+impl Presence for Nobody {
+    fn devices(&self, _: &str) -> smallvec::SmallVec<[String; 2]> {
+        smallvec::SmallVec::new()
+    }
+}
+
+/// A store in memory, served as long as somebody can write to it.
+fn store() -> StoreBox {
+    let (sender, letters) = store_box();
+    std::thread::spawn(move || {
+        let mut rows = MemoryRows::default();
+        let rules = InboxRules {
+            entries_max: 1000,
+            bytes_max: 8 << 20,
+            notices_max: 1000,
+            devices_max: 8,
+            ttl_ms: 1 << 40,
+            seen_ms: 1 << 40,
+            seen_max: 1000,
+        };
+        for letter in letters {
+            let mut books = Books {
+                rows: &mut rows,
+                presence: &Nobody,
+                rules: &rules,
+                now_ms: now_ms(),
+                epoch: 7,
+                rings: &mut Vec::new(),
+            };
+            let outcome = books.serve(&letter.request).unwrap();
+            if let ReplyTo::Call(call) = letter.reply {
+                call(outcome);
+            }
+        }
+    });
+    sender
+}
+
 impl Rig {
     fn new() -> Rig {
         Rig::with(None, Auth::Hmac(TokenKeys::parse(KEY).unwrap()))
@@ -103,7 +145,6 @@ impl Rig {
         let post = Arc::new(Post {
             roster: Roster::default(),
             watches: Arc::new(Watches::default()),
-            groups: Groups::default(),
             codes: UserCodes::new(&[7; 32]),
             node: node.clone(),
         });
@@ -113,6 +154,8 @@ impl Rig {
             post: post.clone(),
             traces: Arc::default(),
             switchboard: Switchboard::new(mailboxes),
+            store: store(),
+            store_is_up: Arc::new(AtomicBool::new(true)),
             stats: stats.clone(),
             drain: crossbeam_channel::bounded(1).0,
             started: Instant::now(),

@@ -65,6 +65,8 @@ pub struct Pump {
     acks: bool,
     /// The store knows this device.
     is_known: bool,
+    /// This client has heard that it misses something.
+    is_told: bool,
     /// Only while something is on its way.
     busy: Option<Box<Busy>>,
 }
@@ -153,6 +155,7 @@ impl Pump {
         self.epoch = attached.epoch;
         self.next = attached.low + 1;
         self.is_known = attached.is_known;
+        self.is_told = false;
         let busy = self.busy.get_or_insert_default();
         busy.is_reading = true;
         busy.passed = attached.low;
@@ -194,6 +197,7 @@ impl Pump {
         if self.state == State::Idle {
             return;
         }
+        self.is_told = false;
         self.busy.get_or_insert_default().is_to_look = true;
         self.go_on(now, out);
     }
@@ -207,7 +211,8 @@ impl Pump {
         busy.head = busy.head.max(page.head_seq);
         let is_other = page.epoch != self.epoch;
         self.epoch = page.epoch;
-        if page.resync || is_other {
+        if (page.resync && !self.is_told) || is_other {
+            self.is_told = true;
             let from = page.entries.first().map_or(page.until + 1, |(seq, _)| *seq);
             out.resync(page.epoch, page.head_seq, from);
         }

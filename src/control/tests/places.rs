@@ -52,6 +52,8 @@ impl Rig {
             post: rig.post.clone(),
             traces: Arc::default(),
             switchboard: Switchboard::new(Vec::new()),
+            store: store(),
+            store_is_up: Arc::new(AtomicBool::new(true)),
             stats: rig.stats.clone(),
             drain,
             started: Instant::now(),
@@ -149,6 +151,8 @@ fn a_full_mailbox_spares_no_session_of_another_reactor() {
         post: rig.post.clone(),
         traces: Arc::default(),
         switchboard: switchboard.clone(),
+        store: store(),
+        store_is_up: Arc::new(AtomicBool::new(true)),
         stats: rig.stats.clone(),
         drain: crossbeam_channel::bounded(1).0,
         started: Instant::now(),
@@ -293,17 +297,12 @@ fn groups_that_cannot_be_are_refused() {
 #[test]
 fn groups_are_listed_by_user_and_page_by_page() {
     let rig = Rig::new();
-    let rules = crate::hub::groups::GroupRules {
-        per_user_max: 2000,
-        members_max: 10,
-        is_open: false,
-    };
-    let groups = &rig.post.groups;
     for n in 0..1002 {
-        let id = format!("g{n:04}");
-        groups.create(&id, None, &["ann"], &rules).unwrap();
+        let body = format!(r#"{{"groupId":"g{n:04}","userIdList":["u{}"]}}"#, n / 100);
+        assert_eq!(rig.post("/api/v1/groups", &body).shaped(), 200);
     }
-    groups.create("z@1", None, &["bob"], &rules).unwrap();
+    let body = r#"{"groupId":"z@1","userIdList":["bob"]}"#;
+    assert_eq!(rig.post("/api/v1/groups", body).shaped(), 200);
     let content = |path: &str| {
         let reply = rig.get(path);
         assert_eq!(reply.shaped(), 200, "{path}");

@@ -101,6 +101,7 @@ fn registering_and_connecting_carry_their_credentials() {
                 openid: Some("u"),
                 name: Some("rose"),
                 device: None,
+                cursor: None,
             };
             assert_eq!(
                 inbound.unwrap().ask,
@@ -122,6 +123,7 @@ fn registering_and_connecting_carry_their_credentials() {
                 openid: Some("u"),
                 name: None,
                 device: None,
+                cursor: None,
             };
             assert_eq!(inbound.ask, Ask::Connect(who));
         },
