@@ -99,6 +99,20 @@ struct Desk {
 }
 
 impl Desk {
+    fn new(live: Present, services: Services) -> Desk {
+        let services = Arc::new(services);
+        let strikes = Arc::new(Strikes::default());
+        Desk {
+            live,
+            ids: Mutex::new(MessageIds::new(services.seed)),
+            metrics: metrics::Metrics::new(services.clone(), strikes.clone()),
+            page: page::Page::new(),
+            strikes,
+            gate: Mutex::default(),
+            services,
+        }
+    }
+
     fn courier(&self) -> Courier<'_> {
         Courier(self)
     }
@@ -127,18 +141,7 @@ fn circumstances(live: &Live) -> Circumstances<'_> {
 
 type Shared = State<Arc<Desk>>;
 
-fn router(live: Present, services: Services) -> Router {
-    let services = Arc::new(services);
-    let strikes = Arc::new(Strikes::default());
-    let desk = Arc::new(Desk {
-        live,
-        ids: Mutex::new(MessageIds::new(services.seed)),
-        metrics: metrics::Metrics::new(services.clone(), strikes.clone()),
-        page: page::Page::new(),
-        strikes,
-        gate: Mutex::default(),
-        services,
-    });
+fn router(desk: Arc<Desk>) -> Router {
     Router::new()
         .route("/", get(page::show))
         .route("/health", get(health))

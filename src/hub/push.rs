@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::post::{Carrier, Circumstances, Jammed, Post, Selector, deliver};
-use crate::protocol::compact::{TooDeep, compact};
+use crate::protocol::compact::{Unfit, compact};
 use crate::protocol::envelope::{Body, Envelope, MessageId, Trigger};
 use crate::protocol::frame::{self, Opcode};
 use crate::protocol::identity::is_id;
@@ -206,9 +206,12 @@ impl Message {
     ) -> Result<Message, Reply> {
         let raw = push.msg.ok_or_else(|| bad("msg is missing"))?;
         let depth_max = cx.limits.json_depth_max;
-        let msg = compact(raw.get(), depth_max).map_err(|TooDeep| {
-            carrier.strike(Limit::JsonDepth);
-            bad(format!("msg nests deeper than {depth_max}"))
+        let msg = compact(raw.get(), depth_max).map_err(|unfit| match unfit {
+            Unfit::TooDeep => {
+                carrier.strike(Limit::JsonDepth);
+                bad(format!("msg nests deeper than {depth_max}"))
+            }
+            Unfit::HalfCharacter => bad("an escape in msg is half a character"),
         })?;
         let from = match sender {
             Some(uid) => uid.to_owned(),

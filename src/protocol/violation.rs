@@ -35,7 +35,10 @@ pub enum Violation {
     Shed,
     /// The oldest of too many who have not said who they are.
     TooManyStrangers,
+    /// Too many messages a second.
     Rate,
+    /// Too many bytes a second.
+    ByteRate,
 }
 
 impl Violation {
@@ -65,7 +68,7 @@ impl Violation {
             }
             Violation::HeartbeatTimeout => 4408,
             Violation::SlowConsumer | Violation::Stalled | Violation::Shed => 4413,
-            Violation::Rate => 4429,
+            Violation::Rate | Violation::ByteRate => 4429,
         }
     }
 
@@ -97,7 +100,7 @@ impl Violation {
             Violation::Stalled => "slow consumer: nothing was read for too long",
             Violation::Shed => "slow consumer: the node needs the room",
             Violation::TooManyStrangers => "authenticate first: others need the place",
-            Violation::Rate => "rate limit",
+            Violation::Rate | Violation::ByteRate => "rate limit",
         }
     }
 
@@ -117,6 +120,7 @@ impl Violation {
             Violation::Stalled => Limit::QueueStalled,
             Violation::Shed => Limit::NodeQueue,
             Violation::Rate => Limit::Frames,
+            Violation::ByteRate => Limit::Bytes,
             _ => return None,
         })
     }

@@ -60,7 +60,7 @@ impl Reactor {
         }
         for _ in 0..ACCEPT_PER_TURN {
             if self.door.rate.next() > now.tick {
-                self.desk.courier.note_strike(Limit::Handshakes);
+                self.strike(None, Limit::Handshakes, now);
                 return;
             }
             match self.door.listener.accept() {
@@ -84,10 +84,8 @@ impl Reactor {
     fn welcome(&mut self, stream: TcpStream, peer: IpAddr, now: Now) {
         self.stats.accepted.add(1);
         let is_admitted = self.shared.node.admit();
-        if !is_admitted {
-            self.desk.courier.note_strike(Limit::Connections);
-        }
         if !is_admitted && self.door.surplus >= SURPLUS_MAX {
+            self.strike(None, Limit::Connections, now);
             self.stats.count_refusal(503);
             return;
         }
@@ -112,7 +110,10 @@ impl Reactor {
             }
             return;
         };
-        self.door.surplus += usize::from(!is_admitted);
+        if !is_admitted {
+            self.door.surplus += 1;
+            self.strike(Some(key), Limit::Connections, now);
+        }
         let Some(connection) = self.slots.get_mut(key) else {
             return;
         };

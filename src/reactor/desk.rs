@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 use super::Shared;
 use super::courier::Courier;
 use crate::command::Bye;
-use crate::hub::post::{Circumstances, Sender};
+use crate::hub::post::{Carrier, Circumstances, Sender};
 use crate::hub::roster::{Extra, Policy, Sessions};
 use crate::hub::selectors::Selectors;
 use crate::parts::key::Key;
@@ -315,7 +315,7 @@ impl Host for Desk {
     }
 
     fn strike(&mut self, limit: Limit) {
-        self.courier.note_strike(limit);
+        self.courier.strike(limit);
     }
 
     fn is_tracing(&self) -> bool {

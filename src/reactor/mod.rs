@@ -146,6 +146,9 @@ impl Reactor {
             self.stats.count_turn((spent_until_now - spent) / 1000);
             spent = spent_until_now;
         }
+        if !self.slots.is_empty() {
+            self.strike(None, Limit::Drain, self.shared.now());
+        }
         Ok(())
     }
 
@@ -173,7 +176,8 @@ impl Reactor {
         let mut next = self.wheel.next_due();
         let elapsed = self.shared.origin.elapsed();
         let tick = Tick((elapsed.as_millis() as u64 / TICK_MS) as u32);
-        if self.drain.is_some() || !self.desk.byes.is_empty() {
+        let is_shedding = self.shedding.is_some();
+        if self.drain.is_some() || is_shedding || !self.desk.byes.is_empty() {
             next = Some(
                 next.map_or(tick, |due| due.min(tick))
                     .max(tick)
@@ -286,7 +290,7 @@ impl Reactor {
         self.check_stranger(key);
         self.watch(key, now);
         if !self.desk.courier.struck.is_empty() {
-            self.log_strikes(key, now);
+            self.log_strikes(now);
         }
         if !self.desk.courier.local.is_empty() {
             let mut local = std::mem::take(&mut self.desk.courier.local);
@@ -302,16 +306,24 @@ impl Reactor {
         self.desk.courier.tails.clear();
     }
 
+    /// A limit strikes where no session is running.
+    fn strike(&mut self, whom: Option<Key>, limit: Limit, now: Now) {
+        self.desk.courier.note_strike(whom, limit);
+        self.log_strikes(now);
+    }
+
     /// One line for each kind of limit once in a while: whom it struck, and how often it did
     /// meanwhile.
-    fn log_strikes(&mut self, key: Key, now: Now) {
-        let connection = self.slots.get(key);
-        for limit in std::mem::take(&mut self.desk.courier.struck) {
+    fn log_strikes(&mut self, now: Now) {
+        for (whom, limit) in std::mem::take(&mut self.desk.courier.struck) {
             let Some(withheld) = self.gate.pass(limit as usize, now.tick) else {
                 continue;
             };
+            let connection = whom.and_then(|key| self.slots.get(key));
             let socket = || connection.and_then(|c| Some(c.stream.peer_addr().ok()?.ip()));
-            let peer = self.desk.client_ip(key).or_else(socket);
+            let peer = whom
+                .and_then(|key| self.desk.client_ip(key))
+                .or_else(socket);
             let user = connection.and_then(|c| c.session.identity());
             tracing::warn!(
                 limit = limit.key(),

@@ -33,7 +33,7 @@ impl Reactor {
         let limits = connection.session.limits(&self.rules);
         if connection.owed() > limits.queue_soft_bytes {
             if !std::mem::replace(&mut connection.is_paused, true) {
-                self.desk.courier.note_strike(Limit::QueueSoft);
+                self.strike(Some(key), Limit::QueueSoft, now);
             }
             return;
         }

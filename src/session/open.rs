@@ -146,14 +146,18 @@ impl Session {
             return self.violate(Violation::Binary, cx);
         }
         let pace = self.meter.message(length, cx.now.tick, limits);
-        if pace == Pace::Flood {
-            return self.violate(Violation::Rate, cx);
+        if let Pace::Flood(limit) = pace {
+            let violation = match limit {
+                Limit::Bytes => Violation::ByteRate,
+                _ => Violation::Rate,
+            };
+            return self.violate(violation, cx);
         }
         match inbound::parse(scratch, buffer, length) {
             Ok(inbound) => {
                 self.trace(cx, "message", || inbound.name(length));
-                if pace == Pace::Over {
-                    cx.host.strike(Limit::Frames);
+                if let Pace::Over(limit) = pace {
+                    cx.host.strike(limit);
                     self.fail(&inbound.about, &TOO_MANY, cx);
                 } else if self.identity.is_some() {
                     self.act(&inbound, cx);
