@@ -7,7 +7,7 @@ use serde_json::json;
 use super::answer::{Answer, read_json};
 use super::users::{At, items, parameter, user_id};
 use super::{Desk, Shared, circumstances};
-use crate::protocol::identity::is_id;
+use crate::protocol::identity::{is_id, not_an_id};
 use crate::protocol::order::{GroupOrder, GroupView, Targets};
 
 /// Ids of groups in one answer at most.
@@ -48,9 +48,8 @@ impl Names {
         if targets.is_empty() {
             return Err(Answer::bad("userIdList names nobody"));
         }
-        if !targets.iter().all(|uid| is_id(uid)) {
-            let msg = "userIdList names something that is no user id";
-            return Err(Answer::bad(msg));
+        if let Some(uid) = targets.iter().find(|uid| !is_id(uid)) {
+            return Err(Answer::bad(not_an_id("userIdList", uid)));
         }
         Ok(targets)
     }

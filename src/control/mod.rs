@@ -181,15 +181,6 @@ fn router(desk: Arc<Desk>) -> Router {
 
 /// The process is alive, and wants clients.
 async fn health(State(desk): Shared) -> Answer {
-    unless_draining(&desk, "healthy")
-}
-
-/// This part starts when all reactors listen, so only leaving makes a node unready.
-async fn ready(State(desk): Shared) -> Answer {
-    unless_draining(&desk, "ready")
-}
-
-fn unless_draining(desk: &Desk, word: &str) -> Answer {
     if desk.services.node.is_draining() {
         let reason = json!({"reason": "draining"});
         return Answer::error(
@@ -198,7 +189,12 @@ fn unless_draining(desk: &Desk, word: &str) -> Answer {
         )
         .with(reason);
     }
-    Answer::ok(json!(word))
+    Answer::ok(json!("healthy"))
+}
+
+/// This part starts when all reactors listen, so only leaving or being full makes a node unready.
+async fn ready(State(desk): Shared) -> Result<Answer, Answer> {
+    nodes::room(&desk).map(|_| Answer::ok(json!("ready")))
 }
 
 /// Unix time in milliseconds.

@@ -48,6 +48,9 @@ pub enum GroupError {
     TooMany(String),
     #[error("an id is 1 to 64 of [A-Za-z0-9_.@-], and a group has at least one member")]
     BadId,
+    /// A user who is named has no proper id.
+    #[error("{0:?} is no user id")]
+    BadUser(String),
 }
 
 /// Groups by id: what a message to one of them reads.
@@ -306,7 +309,7 @@ fn distinct<'a>(uids: impl Iterator<Item = &'a str>) -> Result<Vec<&'a str>, Gro
     let mut named = Vec::new();
     for uid in uids {
         if !is_id(uid) {
-            return Err(GroupError::BadId);
+            return Err(GroupError::BadUser(uid.to_owned()));
         }
         if seen.insert(uid) {
             named.push(uid);

@@ -6,10 +6,12 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::post::{Carrier, Circumstances, Jammed, Post, Selector, deliver};
-use crate::protocol::compact::{Unfit, compact};
+use crate::protocol::body;
+use crate::protocol::compact::{TooDeep, compact};
 use crate::protocol::envelope::{Body, Envelope, MessageId, Trigger};
 use crate::protocol::frame::{self, Opcode};
-use crate::protocol::identity::is_id;
+use crate::protocol::identity::{is_id, not_an_id};
+use crate::protocol::json::is_taken_from_clients;
 use crate::protocol::limits::Limit;
 use crate::protocol::order::Reply;
 
@@ -21,11 +23,13 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 #[serde(rename_all = "camelCase")]
 struct Push {
     to: Option<Value>,
+    #[serde(default, deserialize_with = "body::any")]
     msg: Option<Box<RawValue>>,
     send_to_all: Option<bool>,
     request_id: Option<String>,
     from: Option<String>,
     store: Option<bool>,
+    #[serde(default, deserialize_with = "body::whole")]
     delay: Option<i64>,
     selector: Option<Map<String, Value>>,
 }
@@ -58,13 +62,15 @@ fn outcome(
     cx: Circumstances<'_>,
     carrier: &mut impl Carrier,
 ) -> Result<Reply, Reply> {
-    let push: Push = serde_json::from_slice(body)
-        .map_err(|error| bad(format!("the body is not as expected: {error}")))?;
+    let push: Push = body::read(body).map_err(bad)?;
     let is_for_all = push.send_to_all.unwrap_or(false);
     let targets = targets(&push, is_for_all, cx, carrier)?;
     let selector = selector(&push, cx, carrier)?;
     let is_live = is_for_all || push.store == Some(false);
-    let is_delayed = push.delay.is_some_and(|secs| secs != 0);
+    if push.delay.is_some_and(|secs| secs < 0) {
+        return Err(bad("delay is in seconds from now, and never below 0"));
+    }
+    let is_delayed = push.delay.is_some_and(|secs| secs > 0);
     if selector.is_some() && !is_live {
         return Err(bad("a selector goes with sendToAll or with store: false"));
     }
@@ -114,6 +120,9 @@ fn targets(
     if named.is_empty() && !is_for_all {
         return Err(bad("to is empty: name user ids, or set sendToAll"));
     }
+    if let Some(id) = named.iter().find(|id| !is_id(id)) {
+        return Err(bad(not_an_id("to", id)));
+    }
     let mut seen = std::collections::HashSet::new();
     Ok(named
         .into_iter()
@@ -132,7 +141,7 @@ fn selector(
         return Ok(None);
     };
     if pairs.len() > cx.limits.metadata_pairs_max {
-        carrier.strike(Limit::Metadata);
+        carrier.strike(Limit::MetadataPairs);
         let max = cx.limits.metadata_pairs_max;
         return Err(bad(format!("a selector has at most {max} pairs")));
     }
@@ -206,13 +215,22 @@ impl Message {
     ) -> Result<Message, Reply> {
         let raw = push.msg.ok_or_else(|| bad("msg is missing"))?;
         let depth_max = cx.limits.json_depth_max;
-        let msg = compact(raw.get(), depth_max).map_err(|unfit| match unfit {
-            Unfit::TooDeep => {
-                carrier.strike(Limit::JsonDepth);
-                bad(format!("msg nests deeper than {depth_max}"))
-            }
-            Unfit::HalfCharacter => bad("an escape in msg is half a character"),
+        let msg = compact(raw.get(), depth_max).map_err(|TooDeep| {
+            carrier.strike(Limit::JsonDepth);
+            bad(format!("msg nests deeper than {depth_max}"))
         })?;
+        let bytes_max = cx.limits.message_bytes_max;
+        if msg.len() > bytes_max {
+            carrier.strike(Limit::Message);
+            let bytes = msg.len();
+            let text = format!("msg has {bytes} bytes, and a message at most {bytes_max}");
+            return Err(Reply::error(413, text));
+        }
+        if sender.is_none() && !is_taken_from_clients(&msg) {
+            return Err(bad(
+                "msg holds half of a surrogate pair, or a number that no double holds",
+            ));
+        }
         let from = match sender {
             Some(uid) => uid.to_owned(),
             None => push.from.unwrap_or_else(|| "system".to_owned()),

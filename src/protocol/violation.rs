@@ -20,8 +20,10 @@ pub enum Violation {
     TooManyFragments,
     TooSlow,
     ControlFlood,
-    /// Too much said before authentication.
+    /// Something said before authentication that needs it, once too often.
     Unauthenticated,
+    /// More bytes before authentication than it may take.
+    LongIntroduction,
     Malformed,
     SecondIdentity,
     TokenBad,
@@ -59,6 +61,7 @@ impl Violation {
             | Violation::TooSlow
             | Violation::ControlFlood
             | Violation::Unauthenticated
+            | Violation::LongIntroduction
             | Violation::TooManyStrangers
             | Violation::Malformed
             | Violation::SecondIdentity => 1008,
@@ -88,7 +91,7 @@ impl Violation {
             Violation::TooManyFragments => "too many fragments",
             Violation::TooSlow => "message took too long",
             Violation::ControlFlood => "too many control frames",
-            Violation::Unauthenticated => "authenticate first",
+            Violation::Unauthenticated | Violation::LongIntroduction => "authenticate first",
             Violation::Malformed => "malformed messages",
             Violation::SecondIdentity => "connection belongs to another user",
             Violation::TooBig => "message too big",
@@ -111,9 +114,9 @@ impl Violation {
             Violation::TooManyFragments => Limit::Fragments,
             Violation::TooSlow => Limit::MessageTime,
             Violation::ControlFlood => Limit::ControlFrames,
-            Violation::Unauthenticated => Limit::Preauth,
+            Violation::LongIntroduction => Limit::Preauth,
             Violation::TooManyStrangers => Limit::Strangers,
-            Violation::Malformed => Limit::Strikes,
+            Violation::Unauthenticated | Violation::Malformed => Limit::Strikes,
             Violation::NotAuthenticatedInTime => Limit::AuthTimeout,
             Violation::HeartbeatTimeout => Limit::Idle,
             Violation::SlowConsumer => Limit::QueueHard,

@@ -60,7 +60,7 @@ impl Reactor {
         }
         for _ in 0..ACCEPT_PER_TURN {
             if self.door.rate.next() > now.tick {
-                self.strike(None, Limit::Handshakes, now);
+                self.strike_nobody(Limit::Handshakes, None, now);
                 return;
             }
             match self.door.listener.accept() {
@@ -84,8 +84,10 @@ impl Reactor {
     fn welcome(&mut self, stream: TcpStream, peer: IpAddr, now: Now) {
         self.stats.accepted.add(1);
         let is_admitted = self.shared.node.admit();
+        if !is_admitted {
+            self.strike_nobody(Limit::Connections, Some(peer), now);
+        }
         if !is_admitted && self.door.surplus >= SURPLUS_MAX {
-            self.strike(None, Limit::Connections, now);
             self.stats.count_refusal(503);
             return;
         }
@@ -110,10 +112,7 @@ impl Reactor {
             }
             return;
         };
-        if !is_admitted {
-            self.door.surplus += 1;
-            self.strike(Some(key), Limit::Connections, now);
-        }
+        self.door.surplus += usize::from(!is_admitted);
         let Some(connection) = self.slots.get_mut(key) else {
             return;
         };

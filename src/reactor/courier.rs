@@ -30,8 +30,8 @@ pub struct Courier {
     /// lies in `tails`.
     pub local: Vec<(Key, Head, Range<usize>)>,
     pub tails: Vec<u8>,
-    /// Limits that have struck since the reactor looked, and whom.
-    pub struck: Vec<(Option<Key>, Limit)>,
+    /// Limits that have struck since the reactor looked.
+    pub struck: Vec<Limit>,
 }
 
 impl Courier {
@@ -53,11 +53,10 @@ impl Courier {
         }
     }
 
-    /// A connection is past a limit, or all of them together are.
-    pub fn note_strike(&mut self, whom: Option<Key>, limit: Limit) {
+    pub fn note_strike(&mut self, limit: Limit) {
         self.stats.strikes.count(limit);
         if self.struck.len() < STRUCK_MAX {
-            self.struck.push((whom, limit));
+            self.struck.push(limit);
         }
     }
 
@@ -79,7 +78,7 @@ impl Carrier for Courier {
         write: &dyn Fn(&mut Vec<u8>),
     ) -> Result<(), Jammed> {
         if self.node.is_out_of_room() {
-            self.strike(Limit::NodeQueue);
+            self.note_strike(Limit::NodeQueue);
             return self.refused(to.len());
         }
         let start = self.tails.len();
@@ -105,7 +104,7 @@ impl Carrier for Courier {
 
     fn broadcast(&mut self, frame: Vec<u8>, selector: Option<Selector>) -> Result<(), Jammed> {
         if self.node.is_out_of_room() {
-            self.strike(Limit::NodeQueue);
+            self.note_strike(Limit::NodeQueue);
             return self.refused(1);
         }
         match self.switchboard.broadcast(&frame.into(), selector) {
@@ -115,6 +114,6 @@ impl Carrier for Courier {
     }
 
     fn strike(&mut self, limit: Limit) {
-        self.note_strike(Some(self.key), limit);
+        self.note_strike(limit);
     }
 }

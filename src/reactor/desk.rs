@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 use super::Shared;
 use super::courier::Courier;
 use crate::command::Bye;
-use crate::hub::post::{Carrier, Circumstances, Sender};
+use crate::hub::post::{Circumstances, Sender};
 use crate::hub::roster::{Extra, Policy, Sessions};
 use crate::hub::selectors::Selectors;
 use crate::parts::key::Key;
@@ -26,6 +26,7 @@ use crate::protocol::metadata::Metadata;
 use crate::protocol::order::{Done, Fault, Order};
 use crate::protocol::outbound;
 use crate::protocol::upgrade::Refusal;
+use crate::session::auth::TokenError;
 use crate::session::host::{Binding, Counted, Host, Speaker};
 use crate::session::rules::{Rules, SessionPolicy};
 
@@ -40,6 +41,10 @@ pub struct Desk {
     pub out: Vec<u8>,
     /// It entered the roster in this call.
     pub has_bound: bool,
+    /// Whom it belonged to until it left the roster in this call, if a limit had struck before.
+    pub struck_user: Option<Identity>,
+    /// Its token was refused in this call.
+    pub refused_token: Option<TokenError>,
     /// Sessions that lost their place and could not be told yet: their mailbox was full.
     pub byes: Vec<(Key, Bye)>,
     /// What some connections have beside their session.
@@ -73,6 +78,8 @@ impl Desk {
             courier,
             out: Vec::new(),
             has_bound: false,
+            struck_user: None,
+            refused_token: None,
             byes: Vec::new(),
             belongings: HashMap::default(),
             selectors: Selectors::default(),
@@ -260,6 +267,10 @@ impl Host for Desk {
 
     fn unbind(&mut self, identity: &Identity) {
         let key = self.courier.key;
+        if !self.courier.struck.is_empty() {
+            // What struck is the end of the session, and the log names its user.
+            self.struck_user = Some(identity.clone());
+        }
         self.shared.post.roster.unbind(identity.uid(), key);
         self.shared.post.watches.forget(key);
         let bound = &self.courier.stats.bound;
@@ -315,7 +326,11 @@ impl Host for Desk {
     }
 
     fn strike(&mut self, limit: Limit) {
-        self.courier.strike(limit);
+        self.courier.note_strike(limit);
+    }
+
+    fn token_refused(&mut self, why: TokenError) {
+        self.refused_token = Some(why);
     }
 
     fn is_tracing(&self) -> bool {

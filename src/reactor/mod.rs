@@ -22,6 +22,7 @@ mod strangers;
 mod wire;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -40,6 +41,7 @@ use crate::parts::ring::Ring;
 use crate::parts::slots::Slots;
 use crate::parts::time::{Now, TICK_MS, Tick};
 use crate::parts::wheel::Wheel;
+use crate::protocol::identity::Identity;
 use crate::protocol::inbound::Scratch;
 use crate::protocol::limits::Limit;
 use crate::protocol::violation::Violation;
@@ -147,7 +149,7 @@ impl Reactor {
             spent = spent_until_now;
         }
         if !self.slots.is_empty() {
-            self.strike(None, Limit::Drain, self.shared.now());
+            self.strike_nobody(Limit::Drain, None, self.shared.now());
         }
         Ok(())
     }
@@ -290,7 +292,11 @@ impl Reactor {
         self.check_stranger(key);
         self.watch(key, now);
         if !self.desk.courier.struck.is_empty() {
-            self.log_strikes(now);
+            self.log_strikes(key, now);
+        }
+        if let Some(why) = self.desk.refused_token.take() {
+            let peer = || self.peer(key).map(tracing::field::display);
+            tracing::debug!(peer = peer(), %why, "a token was refused");
         }
         if !self.desk.courier.local.is_empty() {
             let mut local = std::mem::take(&mut self.desk.courier.local);
@@ -306,33 +312,32 @@ impl Reactor {
         self.desk.courier.tails.clear();
     }
 
-    /// A limit strikes where no session is running.
-    fn strike(&mut self, whom: Option<Key>, limit: Limit, now: Now) {
-        self.desk.courier.note_strike(whom, limit);
-        self.log_strikes(now);
-    }
-
     /// One line for each kind of limit once in a while: whom it struck, and how often it did
     /// meanwhile.
-    fn log_strikes(&mut self, now: Now) {
-        for (whom, limit) in std::mem::take(&mut self.desk.courier.struck) {
+    fn log_strikes(&mut self, key: Key, now: Now) {
+        let gone = self.desk.struck_user.take();
+        for limit in std::mem::take(&mut self.desk.courier.struck) {
             let Some(withheld) = self.gate.pass(limit as usize, now.tick) else {
                 continue;
             };
-            let connection = whom.and_then(|key| self.slots.get(key));
-            let socket = || connection.and_then(|c| Some(c.stream.peer_addr().ok()?.ip()));
-            let peer = whom
-                .and_then(|key| self.desk.client_ip(key))
-                .or_else(socket);
-            let user = connection.and_then(|c| c.session.identity());
-            tracing::warn!(
-                limit = limit.key(),
-                peer = peer.map(tracing::field::display),
-                user = user.map(|identity| tracing::field::display(identity.uid().to_owned())),
-                withheld,
-                "a limit has struck"
-            );
+            let peer = self.peer(key);
+            let present = self.slots.get(key).and_then(|c| c.session.identity());
+            warn_of(limit, peer, present.or(gone.as_ref()), withheld);
         }
+    }
+
+    /// The same where there is no session.
+    fn strike_nobody(&mut self, limit: Limit, peer: Option<IpAddr>, now: Now) {
+        self.stats.strikes.count(limit);
+        if let Some(withheld) = self.gate.pass(limit as usize, now.tick) {
+            warn_of(limit, peer, None, withheld);
+        }
+    }
+
+    /// The address of a connection's client, as far as it is known.
+    fn peer(&self, key: Key) -> Option<IpAddr> {
+        let socket = || Some(self.slots.get(key)?.stream.peer_addr().ok()?.ip());
+        self.desk.client_ip(key).or_else(socket)
     }
 
     /// Arms the wheel for whatever is due next here.
@@ -374,4 +379,14 @@ impl Reactor {
         self.stats.queued_bytes.set(self.queued_bytes as u64);
         self.report_queues();
     }
+}
+
+fn warn_of(limit: Limit, peer: Option<IpAddr>, user: Option<&Identity>, withheld: u64) {
+    tracing::warn!(
+        limit = limit.key(),
+        peer = peer.map(tracing::field::display),
+        user = user.map(|identity| tracing::field::display(identity.uid().to_owned())),
+        withheld,
+        "a limit has struck"
+    );
 }

@@ -33,7 +33,9 @@ impl Reactor {
         let limits = connection.session.limits(&self.rules);
         if connection.owed() > limits.queue_soft_bytes {
             if !std::mem::replace(&mut connection.is_paused, true) {
-                self.strike(Some(key), Limit::QueueSoft, now);
+                self.desk.courier.note_strike(Limit::QueueSoft);
+                // At once, or it would be told of whoever is settled next.
+                self.log_strikes(key, now);
             }
             return;
         }

@@ -498,7 +498,7 @@ fn arrive<H: Host>(request: &Request<'_>, cx: &mut Context<'_, H>) -> Result<(),
     }
     let others = request.parameters_but(&RESERVED);
     let metadata = Metadata::collect(others, limits.metadata_pairs_max, limits.metadata_bytes_max);
-    let metadata = metadata.map_err(|_| Refusal::TOO_MUCH_METADATA)?;
+    let metadata = metadata.map_err(Refusal::of_metadata)?;
     if device.is_some() || !metadata.is_empty() {
         cx.host.arrive(device.as_deref(), metadata);
     }

@@ -63,8 +63,8 @@ impl Session {
         input.filled = filled;
         self.preauth_bytes += (input.at - start) as u16;
         match event {
-            Ok(None) if input.at < filled => Err(Violation::Unauthenticated),
-            Err(Violation::TooBig) => Err(Violation::Unauthenticated),
+            Ok(None) if input.at < filled => Err(Violation::LongIntroduction),
+            Err(Violation::TooBig) => Err(Violation::LongIntroduction),
             event => event,
         }
     }

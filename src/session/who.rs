@@ -46,7 +46,10 @@ pub(super) fn of_request<H: Host>(
                     claims,
                     fingerprint: auth::fingerprint(&token),
                 })
-                .map_err(|_| Refusal::BAD_TOKEN)?,
+                .map_err(|why| {
+                    cx.host.token_refused(why);
+                    Refusal::BAD_TOKEN
+                })?,
         },
     };
     if claims.claims.identity.name().len() > cx.rules.limits.name_bytes_max {
@@ -81,8 +84,12 @@ fn of_message<H: Host>(
                 return Ok(None);
             };
             let claims = auth.verify(token, cx.now.wall_ms);
+            let claims = claims.map_err(|why| {
+                cx.host.token_refused(why);
+                Fault::new(401, "the token is refused")
+            });
             Proof {
-                claims: claims.map_err(|_| Fault::new(401, "the token is refused"))?,
+                claims: claims?,
                 fingerprint: auth::fingerprint(token),
             }
         }
@@ -138,7 +145,7 @@ impl Session {
         self.bind(proof, who.device, cx);
         let answer = match &inbound.ask {
             Ask::Register { .. } => self.set_status(who.name, is_online, cx),
-            _ => self.connected(about, who.name, cx),
+            _ => self.answer_connect(about, who.name, cx),
         };
         if let Err(fault) = answer {
             self.fail(about, &fault, cx);
@@ -192,7 +199,7 @@ impl Session {
         outbound::connected(session, identity, &code, id, cx.now.wall_ms, cx.host.out());
     }
 
-    /// `connet` on a session that is bound: a newer token, and online again.
+    /// `connet` on a session that is bound: a newer token, another name, and online again.
     pub(super) fn reconnect<H: Host>(
         &mut self,
         about: &About<'_>,
@@ -200,17 +207,17 @@ impl Session {
         cx: &mut Context<'_, H>,
     ) -> Result<(), Fault> {
         self.renew(who, cx)?;
-        self.connected(about, who.name, cx)
+        self.answer_connect(about, who.name, cx)
     }
 
-    /// Name and status, and the answer to `connet`.
-    fn connected<H: Host>(
+    /// Name and status as `connet` sets them, and its answer.
+    fn answer_connect<H: Host>(
         &mut self,
         about: &About<'_>,
         name: Option<&str>,
         cx: &mut Context<'_, H>,
     ) -> Result<(), Fault> {
-        self.rename(name, cx)?;
+        self.set_name(name, cx)?;
         self.set_online(true, cx);
         outbound::route_ok(about, "null", cx.host.out());
         Ok(())
@@ -255,7 +262,7 @@ impl Session {
         is_online: bool,
         cx: &mut Context<'_, H>,
     ) -> Result<(), Fault> {
-        self.rename(name, cx)?;
+        self.set_name(name, cx)?;
         self.set_online(is_online, cx);
         if let (Some(identity), Some(session)) = (&self.identity, self.id(cx.rules)) {
             outbound::registered(session, identity, is_online, cx.host.out());
@@ -263,7 +270,7 @@ impl Session {
         Ok(())
     }
 
-    fn rename<H: Host>(
+    fn set_name<H: Host>(
         &mut self,
         name: Option<&str>,
         cx: &mut Context<'_, H>,

@@ -17,6 +17,7 @@ use throng::protocol::metadata::Metadata;
 use throng::protocol::order::{Done, Fault, Order};
 use throng::protocol::outbound::{self, SessionId};
 use throng::protocol::upgrade::Refusal;
+use throng::session::auth::TokenError;
 use throng::session::host::{Binding, Counted, Host, Speaker};
 use throng::session::rules::{Rules, SessionPolicy};
 
@@ -31,6 +32,11 @@ pub struct Desk {
     pub replaced: Vec<Key>,
     extra: Option<Arc<Extra>>,
     pub perms: Vec<String>,
+    /// Why tokens were refused.
+    pub refused_tokens: Vec<TokenError>,
+    /// What a trace of everybody shows, once it is on.
+    pub is_tracing: bool,
+    pub traced: Vec<(&'static str, String)>,
 }
 
 /// Writes down what is brought to others.
@@ -72,6 +78,9 @@ impl Default for Desk {
             replaced: Vec::new(),
             extra: None,
             perms: Vec::new(),
+            refused_tokens: Vec::new(),
+            is_tracing: false,
+            traced: Vec::new(),
         }
     }
 }
@@ -214,9 +223,15 @@ impl Host for Desk {
         self.courier.struck.push(limit);
     }
 
-    fn is_tracing(&self) -> bool {
-        false
+    fn token_refused(&mut self, why: TokenError) {
+        self.refused_tokens.push(why);
     }
 
-    fn trace(&mut self, _: SessionId<'_>, _: u64, _: &'static str, _: String) {}
+    fn is_tracing(&self) -> bool {
+        self.is_tracing
+    }
+
+    fn trace(&mut self, _: SessionId<'_>, _: u64, what: &'static str, detail: String) {
+        self.traced.push((what, detail));
+    }
 }
