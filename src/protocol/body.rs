@@ -12,7 +12,9 @@ pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(format!("{START} it must be a JSON object"));
     }
-    serde_json::from_slice(body).map_err(|error| {
+    // Fields that are passed over are text as well, and `from_slice` would not look at them.
+    let text = std::str::from_utf8(body).map_err(|_| format!("{START} it is not UTF-8"))?;
+    serde_json::from_str(text).map_err(|error| {
         let text = error.to_string();
         // What was given instead is no part of it: it may be long, or a secret in a wrong place.
         match text.rsplit_once(", expected ") {
@@ -95,6 +97,13 @@ mod tests {
         pairs: serde_json::Map<String, serde_json::Value>,
         #[serde(default, deserialize_with = "any")]
         msg: Option<Box<RawValue>>,
+    }
+
+    #[test]
+    fn what_is_passed_over_is_utf8_as_well() {
+        let body = b"{\"count\":1,\"x\":\"\xff\"}";
+        let error = read::<Order>(body).err().unwrap();
+        assert!(error.ends_with("it is not UTF-8"), "{error}");
     }
 
     fn order(body: &str) -> Result<Order, String> {

@@ -351,7 +351,8 @@ impl Session {
     }
 
     fn receive_head<H: Host>(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, H>) {
-        if self.is_behind_proxy && !self.receive_proxy_header(input, cx) {
+        let was_behind_proxy = self.is_behind_proxy;
+        if was_behind_proxy && !self.receive_proxy_header(input, cx) {
             return;
         }
         let limits = &cx.rules.limits;
@@ -374,9 +375,12 @@ impl Session {
         };
         let before = head.len();
         head.extend_from_slice(fresh);
-        match upgrade::head_end(&head, before, limits) {
+        // In what might have been a proxy's header, nobody has looked for the end of a request.
+        // It may lie there: behind empty lines alone, which are no request.
+        let looked_at = if was_behind_proxy { 0 } else { before };
+        match upgrade::head_end(&head, looked_at, limits) {
             Ok(Some(end)) => {
-                input.at += end - before;
+                input.at += end.saturating_sub(before);
                 self.answer_head(&head[..end], cx);
             }
             Ok(None) => {

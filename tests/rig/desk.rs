@@ -1,12 +1,15 @@
 //! The node as a session sees it: the reactor's desk, without a reactor.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 
 use throng::hub::code::UserCodes;
 use throng::hub::groups::Groups;
 use throng::hub::node::Node;
-use throng::hub::post::{Carrier, Circumstances, Jammed, Post, Selector, Sender};
-use throng::hub::roster::{Extra, Policy, Roster};
+use throng::hub::post::{self, Carrier, Circumstances, Jammed, Post, Selector, Sender};
+use throng::hub::roster::{Extra, OnPresence, Policy, Roster};
+use throng::hub::selectors::Selectors;
 use throng::hub::watches::Watches;
 use throng::parts::key::Key;
 use throng::parts::time::Tick;
@@ -28,15 +31,28 @@ pub struct Desk {
     pub out: Vec<u8>,
     pub is_draining: bool,
     pub counted: Vec<Counted>,
-    /// Sessions whose place was taken.
+    /// Sessions whose place was taken, to be closed when the call is over.
     pub replaced: Vec<Key>,
-    extra: Option<Arc<Extra>>,
-    pub perms: Vec<String>,
+    pub selectors: Selectors,
+    /// For whom proxies said that they speak.
+    pub proxied: Vec<Option<IpAddr>>,
     /// Why tokens were refused.
     pub refused_tokens: Vec<TokenError>,
     /// What a trace of everybody shows, once it is on.
     pub is_tracing: bool,
     pub traced: Vec<(&'static str, String)>,
+    belongings: HashMap<Key, Belongings>,
+    told: Told,
+}
+
+/// What watchers are told, in its order.
+type Told = Arc<Mutex<Vec<(Key, Vec<u8>)>>>;
+
+/// What some connections have beside their session.
+#[derive(Default)]
+struct Belongings {
+    extra: Option<Arc<Extra>>,
+    perms: Vec<String>,
 }
 
 /// Writes down what is brought to others.
@@ -56,10 +72,12 @@ pub struct Courier {
 impl Default for Desk {
     fn default() -> Desk {
         let node = Node::new("10.0.0.7:8084".into(), "ws://x".into(), None, 100);
+        let (watches, told) = (Arc::new(Watches::default()), Told::default());
+        let on_presence = teller(watches.clone(), told.clone());
         Desk {
             post: Post {
-                roster: Roster::default(),
-                watches: Arc::new(Watches::default()),
+                roster: Roster::default().observed_by(on_presence),
+                watches,
                 groups: Groups::default(),
                 codes: UserCodes::new(&[7; 32]),
                 node: Arc::new(node),
@@ -76,11 +94,37 @@ impl Default for Desk {
             is_draining: false,
             counted: Vec::new(),
             replaced: Vec::new(),
-            extra: None,
-            perms: Vec::new(),
+            selectors: Selectors::default(),
+            proxied: Vec::new(),
             refused_tokens: Vec::new(),
             is_tracing: false,
             traced: Vec::new(),
+            belongings: HashMap::new(),
+            told,
+        }
+    }
+}
+
+fn teller(watches: Arc<Watches>, told: Told) -> OnPresence {
+    Box::new(move |uid, is_online| {
+        let mut tail = Vec::new();
+        post::write_presence(uid, is_online, MessageId([9; 16]), 0, &mut tail);
+        let watchers = watches.watchers(uid);
+        let mut told = told.lock().unwrap();
+        told.extend(watchers.into_iter().map(|key| (key, tail.clone())));
+    })
+}
+
+impl Desk {
+    /// What watchers are told and were not yet.
+    pub fn notices(&mut self) -> Vec<(Key, Vec<u8>)> {
+        std::mem::take(&mut *self.told.lock().unwrap())
+    }
+
+    /// The connection is gone, and so is all that it had.
+    pub fn forget(&mut self, key: Key) {
+        if let Some(extra) = self.belongings.remove(&key).and_then(|of| of.extra) {
+            self.selectors.remove(key, &extra.metadata);
         }
     }
 }
@@ -129,7 +173,9 @@ impl Host for Desk {
         self.courier.message_id()
     }
 
-    fn proxied(&mut self, _client: Option<std::net::IpAddr>) {}
+    fn proxied(&mut self, client: Option<IpAddr>) {
+        self.proxied.push(client);
+    }
 
     fn admit(&mut self, _: &[&str], _: Tick, _: &Rules) -> Result<(), Refusal> {
         Ok(())
@@ -137,23 +183,29 @@ impl Host for Desk {
 
     fn arrive(&mut self, device: Option<&str>, metadata: Metadata) {
         let device = device.map(Box::from);
-        self.extra = Some(Arc::new(Extra { device, metadata }));
+        let belongings = self.belongings.entry(self.courier.key).or_default();
+        belongings.extra = Some(Arc::new(Extra { device, metadata }));
     }
 
     fn bind(&mut self, identity: Identity, binding: Binding<'_>) -> (Identity, u16) {
-        let mut extra = self.extra.take();
+        let key = self.courier.key;
+        let belongings = self.belongings.entry(key).or_default();
         if let Some(device) = binding.device {
-            extra = Some(Arc::new(Extra {
+            let known = belongings.extra.take();
+            belongings.extra = Some(Arc::new(Extra {
                 device: Some(device.into()),
-                metadata: extra.map_or_else(Metadata::default, |known| known.metadata.clone()),
+                metadata: known.map_or_else(Metadata::default, |known| known.metadata.clone()),
             }));
         }
+        if let Some(extra) = &belongings.extra {
+            self.selectors.insert(key, &extra.metadata);
+        }
+        belongings.perms = binding.perms;
         let policy = Policy {
             is_single: binding.rules.session_policy == SessionPolicy::Single,
             sessions_max: binding.rules.limits.user_sessions_max,
         };
-        self.perms = binding.perms;
-        let key = self.courier.key;
+        let extra = belongings.extra.clone();
         let roster = &self.post.roster;
         let bound = roster.bind(identity, key, binding.since_secs, extra, policy);
         self.replaced.extend(bound.replaced);
@@ -161,11 +213,12 @@ impl Host for Desk {
     }
 
     fn grant(&mut self, perms: Vec<String>) {
-        self.perms = perms;
+        self.belongings.entry(self.courier.key).or_default().perms = perms;
     }
 
     fn is_granted(&self, perm: &str) -> bool {
-        self.perms.iter().any(|granted| granted == perm)
+        let belongings = self.belongings.get(&self.courier.key);
+        belongings.is_some_and(|of| of.perms.iter().any(|granted| granted == perm))
     }
 
     fn rename(&mut self, identity: &Identity) {
@@ -179,6 +232,7 @@ impl Host for Desk {
 
     fn unbind(&mut self, identity: &Identity) {
         self.post.roster.unbind(identity.uid(), self.courier.key);
+        self.post.watches.forget(self.courier.key);
     }
 
     fn user_code(&mut self, fingerprint: u64, identity: &Identity) -> String {

@@ -1,8 +1,11 @@
 //! What the reactor does around a session: it takes what a call brought forth, writes as much as
-//! a socket takes, carries envelopes to the others, and buries who is over.
+//! a socket takes, carries envelopes to the others, closes those whose place was taken, and
+//! buries who is over.
 
 use std::io::IoSlice;
 
+use throng::command::Bye;
+use throng::hub::post::Selector;
 use throng::parts::key::Key;
 use throng::protocol::envelope::Head;
 use throng::protocol::outbound;
@@ -40,7 +43,36 @@ impl Rig {
         for (to, head, tail) in std::mem::take(&mut self.desk.courier.mail) {
             self.deliver(Peer(to.index()), head, &tail);
         }
+        for (to, tail) in self.desk.notices() {
+            self.deliver(Peer(to.index()), Head::Envelope, &tail);
+        }
+        for (frame, selector) in std::mem::take(&mut self.desk.courier.broadcasts) {
+            self.broadcast(&frame, selector.as_ref());
+        }
         self.flush(peer);
+        for key in std::mem::take(&mut self.desk.replaced) {
+            let why = Bye::Replaced;
+            self.call(Peer(key.index()), |session, cx| {
+                session.close(why.close_code(), why.reason(), cx);
+            });
+        }
+    }
+
+    fn broadcast(&mut self, frame: &[u8], selector: Option<&Selector>) {
+        let all: Vec<Peer> = match selector {
+            Some(selector) => {
+                let found = self.desk.selectors.find(selector);
+                found.iter().map(|key| Peer(key.index())).collect()
+            }
+            None => self.peers().collect(),
+        };
+        for peer in all {
+            let end = &mut self.ends[peer.0];
+            if end.session.is_online() {
+                end.outbox.push(frame);
+                self.flush(peer);
+            }
+        }
     }
 
     fn deliver(&mut self, to: Peer, head: Head, tail: &[u8]) {
@@ -88,6 +120,7 @@ impl Rig {
         if end.session.phase() == Phase::Over {
             end.is_gone = true;
             self.wheel.cancel(peer.0);
+            self.desk.forget(key(peer));
             return;
         }
         let deadline = end.session.deadline(self.now, &self.rules);
