@@ -47,15 +47,20 @@ pub fn is_json(text: &str) -> bool {
     serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
-/// The text of an object in one whole text frame, as the node writes them: no key twice.
+/// The text of the object in one whole text frame.
 pub fn object_in(frame: &[u8]) -> &str {
     let text = text_in(frame);
+    check_object(text);
+    text
+}
+
+/// One object as the node writes them: no key twice.
+pub fn check_object(text: &str) {
     let Some(Fields(fields)) = Fields::of(text) else {
         panic!("not an object: {text}");
     };
     let keys: HashSet<&String> = fields.iter().map(|(key, _)| key).collect();
     assert_eq!(keys.len(), fields.len(), "a key stands there twice: {text}");
-    text
 }
 
 fn text_in(frame: &[u8]) -> &str {

@@ -14,6 +14,7 @@ mod endpoint;
 mod jwt;
 mod keys;
 mod layers;
+mod room;
 mod secret;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,7 +22,8 @@ use std::path::PathBuf;
 
 pub use args::{Cli, Command, ServeArgs, TokenArgs};
 pub use changes::Changes;
-pub use secret::{SECRET_FILE, SecretFileError, load_or_create_secret};
+pub use room::{DESCRIPTORS_KEPT, Room};
+pub use secret::{SECRET_FILE, SecretFileError, load_or_create_secret, load_secret};
 
 use crate::protocol::limits::Limits;
 use crate::session::auth::JwtAlgorithm;
@@ -163,18 +165,16 @@ pub struct TokenConfig {
 }
 
 impl Config {
-    /// From the flags, the environment, and the file that they name.
+    /// From the flags, the environment, and the file that they name, for this host.
     pub fn load(args: &ServeArgs, environment: &Environment) -> Result<Config, ConfigErrors> {
-        checks::prove(Layers::read(
-            args.config.as_deref(),
-            &environment.0,
-            args.given(),
-        ))
+        let layers = Layers::read(args.config.as_deref(), &environment.0, args.given());
+        checks::prove(layers, true)
     }
 
-    /// From the text of a file, as if it lay where we were started, and the environment.
+    /// From the text of a file, as if it lay where we were started, and the environment; for any
+    /// host.
     pub fn from_text(text: &str, environment: &Environment) -> Result<Config, ConfigErrors> {
-        checks::prove(Layers::of_text(text, &environment.0))
+        checks::prove(Layers::of_text(text, &environment.0), false)
     }
 }
 

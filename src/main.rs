@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use throng::config::{
-    AuthMode, Cli, Command, Config, ConfigErrors, Environment, ServeArgs, TokenArgs, TokenConfig,
-    load_or_create_secret,
+    AuthMode, Cli, Command, Config, ConfigErrors, Environment, SECRET_FILE, ServeArgs, TokenArgs,
+    TokenConfig, load_secret,
 };
 use throng::control::tokens;
 use throng::session::auth::TokenKeys;
@@ -69,7 +69,16 @@ fn token(args: TokenArgs) -> Result<(), Failure> {
     }
     let secret = match config.token_secret {
         Some(secret) => secret,
-        None => load_or_create_secret(&config.data_dir).map_err(Failure::at_run_time)?,
+        None => load_secret(&config.data_dir)
+            .map_err(Failure::at_run_time)?
+            .ok_or_else(|| {
+                let path = config.data_dir.join(SECRET_FILE);
+                Failure::bad(format!(
+                    "there is no token secret in {}: start the node once with this data \
+                     directory, or name the node's own with --data-dir or --config",
+                    path.display()
+                ))
+            })?,
     };
     let keys = TokenKeys::parse(&secret).map_err(Failure::at_run_time)?;
     let order = tokens::Order {

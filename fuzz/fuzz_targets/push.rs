@@ -78,7 +78,7 @@ fuzz_target!(|data: &[u8]| {
             }
             check_receivers(body, &reply, &carrier, &heard);
         }
-        400 => assert!(carrier.is_idle(), "refused, and sent"),
+        400 | 413 => assert!(carrier.is_idle(), "refused, and sent"),
         503 if reply.content["reason"] == "store_down" => assert!(carrier.is_idle()),
         503 => {
             assert_eq!(reply.content["reason"], "busy");

@@ -6,7 +6,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-/// A clustered WebSocket gateway.
+/// A WebSocket gateway.
 ///
 /// Every option is also a key of the configuration file (throng.toml is its manual) and an
 /// environment variable THRONG_ + upper case. Flags win over the environment, and that over the
@@ -68,22 +68,22 @@ pub struct ServeArgs {
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
     /// Connections at most [default: what the descriptor limit allows]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max_connections: Option<String>,
     /// Threads that hold connections [default: one for each core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     reactors: Option<String>,
     /// Time for a new connection to say who it is [default: 60]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     auth_timeout_secs: Option<String>,
     /// A connection silent for so long gets a ping, 0: never [default: 60]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     ping_secs: Option<String>,
     /// A connection silent for so long is closed, 0: never [default: 210]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     idle_secs: Option<String>,
     /// Time to let all clients go at the end [default: 25]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     drain_secs: Option<String>,
     /// Path of a WebSocket echo endpoint for tests, needs no token [default: none]
     #[arg(long, value_name = "PATH")]
@@ -105,7 +105,12 @@ pub struct TokenArgs {
     )]
     pub name: String,
     /// How long the token is good, in seconds
-    #[arg(long, value_name = "N", default_value_t = 30 * 24 * 3600)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 30 * 24 * 3600,
+        allow_negative_numbers = true
+    )]
     pub ttl_secs: u64,
     /// A permission that the token grants; may be repeated
     #[arg(long = "perm", value_name = "P")]
@@ -223,6 +228,19 @@ mod tests {
     }
 
     #[test]
+    fn a_number_below_zero_is_a_value_and_no_option() {
+        let cli = parse("throng --drain-secs -1 --ping-secs -5").unwrap();
+        let given = cli.serve.given();
+        assert_eq!(given[0], ("ping_secs", "-5".to_owned()));
+        assert_eq!(given[1], ("drain_secs", "-1".to_owned()));
+        let error = parse("throng token --user a --ttl-secs -1").unwrap_err();
+        assert!(
+            error.to_string().contains("'-1' for '--ttl-secs"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn help_names_nothing_that_is_not_built() {
         for line in ["throng --help", "throng serve --help"] {
             let help = parse(line).unwrap_err().to_string();
@@ -230,6 +248,7 @@ mod tests {
                 assert!(!help.contains(unbuilt), "{unbuilt} in {help}");
             }
             assert!(help.contains("--echo-path"));
+            assert!(!help.contains("cluster"), "{help}");
         }
     }
 }

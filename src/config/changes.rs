@@ -134,7 +134,7 @@ mod tests {
     const KEY: &str = "0123456789abcdef0123456789abcdef";
 
     fn config(text: &str) -> Config {
-        prove(Layers::of_text(text, &[])).unwrap()
+        prove(Layers::of_text(text, &[]), false).unwrap()
     }
 
     fn change(from: &str, to: &str) -> (Config, Changes) {

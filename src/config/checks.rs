@@ -15,7 +15,8 @@ use crate::parts::key::Key;
 /// Longer times are taken for milliseconds.
 const SECS_MAX: u32 = 7 * 24 * 3600;
 
-pub fn prove(layers: Layers) -> Result<Config, ConfigErrors> {
+/// `is_for_this_host`: it must fit here as well.
+pub fn prove(layers: Layers, is_for_this_host: bool) -> Result<Config, ConfigErrors> {
     let mut prover = Prover { layers };
     let mut config = Config::default();
     prover.node(&mut config);
@@ -26,6 +27,9 @@ pub fn prove(layers: Layers) -> Result<Config, ConfigErrors> {
     prover.users(&mut config);
     prover.limits(&mut config);
     prover.ports(&config);
+    if is_for_this_host {
+        prover.room(&config);
+    }
     config.warnings = std::mem::take(&mut prover.layers.warnings);
     prover.end(config)
 }

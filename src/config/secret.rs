@@ -4,6 +4,7 @@
 //! Invariants: it is either absent or whole; of two that make it at once, one wins and both use it.
 
 use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,11 @@ pub enum SecretFileError {
     Bad(PathBuf, SecretError),
     #[error("the system gives no random bytes: {0}")]
     Random(getrandom::Error),
+}
+
+/// The secret in `data_dir`, if there is one.
+pub fn load_secret(data_dir: &Path) -> Result<Option<String>, SecretFileError> {
+    read(&data_dir.join(SECRET_FILE))
 }
 
 /// The secret in `data_dir`; it (and the directory) is made where there is none.
@@ -93,7 +99,8 @@ fn read(path: &Path) -> Result<Option<String>, SecretFileError> {
     let unreadable = |error| SecretFileError::Read(path.to_owned(), error);
     let mut file = match fs::File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // Where the path goes through a file there is nothing either, and no directory can be made.
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
         Err(error) => return Err(unreadable(error)),
     };
     let mode = file.metadata().map_err(unreadable)?.mode() & 0o777;
@@ -149,6 +156,21 @@ mod tests {
         let error = write_whole(&dir, &path, &"b".repeat(43)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(load_or_create_secret(&dir).unwrap(), "a".repeat(43));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_path_through_a_file_holds_nothing_and_another_is_asked_for() {
+        let dir = folder("file");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("file"), "").unwrap();
+        for through in ["file", "file/data"] {
+            let path = dir.join(through);
+            assert_eq!(load_secret(&path).unwrap(), None);
+            let error = load_or_create_secret(&path).unwrap_err().to_string();
+            assert!(error.contains("--data-dir"), "{error}");
+            assert!(!error.contains("Run as"), "{error}");
+        }
         fs::remove_dir_all(dir).unwrap();
     }
 

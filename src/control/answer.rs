@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::protocol::body;
 use crate::protocol::order::{Fault, OK_TEXT, Reply, SOME_UNKNOWN};
 
 /// `{"success","statusCode","content","msg"}` and its HTTP status.
@@ -94,8 +95,7 @@ impl IntoResponse for Answer {
 /// The body of a POST, as JSON.
 pub async fn read_json<T: DeserializeOwned>(request: Request) -> Result<T, Answer> {
     let body = read_body(request).await?;
-    serde_json::from_slice(&body)
-        .map_err(|e| Answer::bad(format!("the body is not as expected: {e}")))
+    body::read(&body).map_err(Answer::bad)
 }
 
 /// The body of a POST that says it is JSON.

@@ -10,7 +10,7 @@ use super::users::{At, items, parameter, user_id};
 use super::{Desk, Shared};
 use crate::inbox::service::{Outcome, Request};
 use crate::inbox::{GroupChange, GroupError};
-use crate::protocol::identity::is_id;
+use crate::protocol::identity::{is_id, not_an_id};
 use crate::protocol::limits::Limit;
 use crate::protocol::order::Fault;
 
@@ -52,9 +52,8 @@ impl Names {
         if targets.is_empty() {
             return Err(Answer::bad("userIdList names nobody"));
         }
-        if !targets.iter().all(|uid| is_id(uid)) {
-            let msg = "userIdList names something that is no user id";
-            return Err(Answer::bad(msg));
+        if let Some(uid) = targets.iter().find(|uid| !is_id(uid)) {
+            return Err(Answer::bad(not_an_id("userIdList", uid)));
         }
         Ok(targets)
     }

@@ -17,6 +17,7 @@ use sha2::Sha256;
 use super::Desk;
 use super::answer::Answer;
 use super::serve::Ambiguous;
+use crate::protocol::limits::Limit;
 
 /// From the head of a request to its answer; only a body that trickles in takes longer.
 const REQUEST_SECS: u64 = 30;
@@ -66,6 +67,9 @@ pub async fn receive(State(desk): State<Arc<Desk>>, mut request: Request, next: 
         }
     };
     desk.metrics.count_request(response.status());
+    if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        desk.note_strike(Limit::HttpBody);
+    }
     let headers = response.headers_mut();
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,

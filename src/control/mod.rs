@@ -105,6 +105,20 @@ struct Desk {
 }
 
 impl Desk {
+    fn new(live: Present, services: Services) -> Desk {
+        let services = Arc::new(services);
+        let strikes = Arc::new(Strikes::default());
+        Desk {
+            live,
+            ids: Mutex::new(MessageIds::new(services.seed)),
+            metrics: metrics::Metrics::new(services.clone(), strikes.clone()),
+            page: page::Page::new(),
+            strikes,
+            gate: Mutex::default(),
+            services,
+        }
+    }
+
     fn courier(&self) -> Courier<'_> {
         Courier(self)
     }
@@ -161,18 +175,7 @@ fn circumstances(live: &Live) -> Circumstances<'_> {
 
 type Shared = State<Arc<Desk>>;
 
-fn router(live: Present, services: Services) -> Router {
-    let services = Arc::new(services);
-    let strikes = Arc::new(Strikes::default());
-    let desk = Arc::new(Desk {
-        live,
-        ids: Mutex::new(MessageIds::new(services.seed)),
-        metrics: metrics::Metrics::new(services.clone(), strikes.clone()),
-        page: page::Page::new(),
-        strikes,
-        gate: Mutex::default(),
-        services,
-    });
+fn router(desk: Arc<Desk>) -> Router {
     Router::new()
         .route("/", get(page::show))
         .route("/health", get(health))
@@ -213,15 +216,6 @@ fn router(live: Present, services: Services) -> Router {
 
 /// The process is alive, and wants clients.
 async fn health(State(desk): Shared) -> Answer {
-    unless_draining(&desk, "healthy")
-}
-
-/// This part starts when all reactors listen, so only leaving makes a node unready.
-async fn ready(State(desk): Shared) -> Answer {
-    unless_draining(&desk, "ready")
-}
-
-fn unless_draining(desk: &Desk, word: &str) -> Answer {
     if desk.services.node.is_draining() {
         let reason = json!({"reason": "draining"});
         return Answer::error(
@@ -230,7 +224,12 @@ fn unless_draining(desk: &Desk, word: &str) -> Answer {
         )
         .with(reason);
     }
-    Answer::ok(json!(word))
+    Answer::ok(json!("healthy"))
+}
+
+/// This part starts when all reactors listen, so only leaving or being full makes a node unready.
+async fn ready(State(desk): Shared) -> Result<Answer, Answer> {
+    nodes::room(&desk).map(|_| Answer::ok(json!("ready")))
 }
 
 /// Unix time in milliseconds.

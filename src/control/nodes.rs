@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::answer::{Answer, read_body};
 use super::{Desk, Shared};
+use crate::protocol::body;
 
 /// Without a rate this part of the connections is closed a second, or `RATE_MIN`.
 const PART_PER_SEC: usize = 20;
@@ -26,6 +27,7 @@ type Pace = Extension<Arc<AtomicU32>>;
 
 #[derive(Default, Deserialize)]
 struct Wish {
+    #[serde(default, deserialize_with = "body::whole")]
     rate: Option<u32>,
 }
 
@@ -36,8 +38,7 @@ pub async fn read_wish<T: DeserializeOwned + Default>(request: Request) -> Resul
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(&body)
-        .map_err(|e| Answer::bad(format!("the body is not as expected: {e}")))
+    body::read(&body).map_err(Answer::bad)
 }
 
 pub async fn list(State(desk): Shared) -> Answer {
@@ -60,6 +61,17 @@ pub async fn list(State(desk): Shared) -> Answer {
 
 pub async fn least_loaded(State(desk): Shared) -> Result<Answer, Answer> {
     let node = &desk.services.node;
+    let room = room(&desk)?;
+    Ok(Answer::ok(json!({
+        "node": node.name,
+        "url": node.public_url.as_ref().unwrap_or(&node.ws_url),
+        "room": room,
+    })))
+}
+
+/// How many clients may still come; where none may, why.
+pub fn room(desk: &Desk) -> Result<usize, Answer> {
+    let node = &desk.services.node;
     let no_room = |reason: &str, msg: &str| {
         Answer::error(StatusCode::SERVICE_UNAVAILABLE, msg).with(json!({ "reason": reason }))
     };
@@ -71,11 +83,7 @@ pub async fn least_loaded(State(desk): Shared) -> Result<Answer, Answer> {
     if room == 0 {
         return Err(no_room("full", "no node has room for one more client"));
     }
-    Ok(Answer::ok(json!({
-        "node": node.name,
-        "url": node.public_url.as_ref().unwrap_or(&node.ws_url),
-        "room": room,
-    })))
+    Ok(room)
 }
 
 /// Starts a drain, and tells how far it is.

@@ -28,7 +28,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::answer::Answer;
-use super::{Live, Present, Services, router};
+use super::{Desk, Live, Present, Services, router};
+use crate::protocol::limits::Limit;
 
 /// API connections at once; more wait in the kernel.
 const CONNECTIONS_MAX: u32 = 1024;
@@ -70,15 +71,15 @@ pub fn serve(
         .enable_all()
         .build()?;
     let live = Present::new(live);
-    let router = router(live.clone(), services);
-    let present = live.clone();
+    let desk = Arc::new(Desk::new(live.clone(), services));
+    let router = router(desk.clone());
     let (stop, stopped) = watch::channel(false);
     let thread = std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || {
             runtime.block_on(async {
                 match TcpListener::from_std(listener) {
-                    Ok(listener) => accept(listener, router, present, stopped).await,
+                    Ok(listener) => accept(listener, router, desk, stopped).await,
                     Err(error) => tracing::error!(%error, "the API cannot be served"),
                 }
             });
@@ -112,7 +113,7 @@ impl Control {
 async fn accept(
     listener: TcpListener,
     router: Router,
-    live: Present,
+    desk: Arc<Desk>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
@@ -127,9 +128,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                let head_time = live.get().rules.limits.http_header_secs;
-                let head_time = Duration::from_secs(head_time.into());
-                let connection = converse(stream, router.clone(), head_time, stopped.clone());
+                let connection = converse(stream, router.clone(), desk.clone(), stopped.clone());
                 tokio::spawn(async move {
                     connection.await;
                     drop(place);
@@ -150,9 +149,11 @@ async fn accept(
 async fn converse(
     stream: TcpStream,
     router: Router,
-    head_time: Duration,
+    desk: Arc<Desk>,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let head_time = desk.live.get().rules.limits.http_header_secs;
+    let head_time = Duration::from_secs(head_time.into());
     let _ = stream.set_nodelay(true);
     let has_length = Arc::new(AtomicBool::new(false));
     let stream = Watched {
@@ -190,6 +191,7 @@ async fn converse(
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner().stream;
     if is_late && !parts.read_buf.is_empty() {
+        desk.note_strike(Limit::HttpHeader);
         let _ = timeout(LINGER, stream.write_all(&late().await)).await;
     }
     // Closing with unread bytes would reset the connection, and the answer could be lost.

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::answer::{Answer, read_json};
 use super::{Shared, now_ms};
+use crate::protocol::body;
 use crate::protocol::identity::Identity;
 use crate::session::auth::{Auth, TokenKeys};
 
@@ -25,6 +26,7 @@ pub struct Order {
     pub user_id: String,
     /// Empty: the id.
     pub user_name: Option<String>,
+    #[serde(default, deserialize_with = "body::whole")]
     pub ttl_secs: Option<u64>,
     pub perms: Option<Vec<String>>,
 }

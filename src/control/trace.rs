@@ -10,12 +10,14 @@ use super::answer::Answer;
 use super::nodes::read_wish;
 use super::users::{At, user_id};
 use super::{Desk, Shared, now_ms};
+use crate::protocol::body;
 
 const SECS_DEFAULT: u64 = 60;
 const SECS_MAX: u64 = 600;
 
 #[derive(Default, Deserialize)]
 struct Wish {
+    #[serde(default, deserialize_with = "body::whole")]
     secs: Option<u64>,
 }
 

@@ -16,7 +16,7 @@ use super::roster::{Roster, Sessions};
 use super::watches::Watches;
 use crate::parts::key::Key;
 use crate::protocol::envelope::{Body, Envelope, Head, MessageId, Text, Trigger};
-use crate::protocol::identity::{ID_BYTES_MAX, Identity, is_id};
+use crate::protocol::identity::{ID_BYTES_MAX, Identity, is_id, not_an_id};
 use crate::protocol::limits::{Limit, Limits};
 use crate::protocol::order::{
     Deliveries, Done, Fault, GroupView, Order, Reply, STORE_DOWN, Targets,
@@ -179,8 +179,8 @@ impl Post {
         cx: Circumstances<'_>,
         carrier: &mut impl Carrier,
     ) -> Result<(), Fault> {
-        if !watch.iter().all(|uid| is_id(uid)) {
-            return Err(Fault::new(400, "watch names something that is no user id"));
+        if let Some(uid) = watch.iter().find(|uid| !is_id(uid)) {
+            return Err(Fault::new(400, "").saying(not_an_id("watch", uid)));
         }
         self.watches.unwatch(key, unwatch);
         let watched = self.watches.watch(key, watch, cx.limits.watches_max);

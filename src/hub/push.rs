@@ -6,10 +6,12 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::post::{Carrier, Circumstances, Jammed, Post, Selector, deliver};
+use crate::protocol::body;
 use crate::protocol::compact::{TooDeep, compact};
 use crate::protocol::envelope::{Body, Envelope, MessageId, Trigger};
 use crate::protocol::frame::{self, Opcode};
-use crate::protocol::identity::is_id;
+use crate::protocol::identity::{is_id, not_an_id};
+use crate::protocol::json::is_taken_from_clients;
 use crate::protocol::limits::Limit;
 use crate::protocol::order::{Done, MSGID_BYTES_MAX, Reply, StoredPush};
 
@@ -23,11 +25,13 @@ const DELAY_SECS_MAX: i64 = 7 * 24 * 3600;
 #[serde(rename_all = "camelCase")]
 struct Push {
     to: Option<Value>,
+    #[serde(default, deserialize_with = "body::any")]
     msg: Option<Box<RawValue>>,
     send_to_all: Option<bool>,
     request_id: Option<String>,
     from: Option<String>,
     store: Option<bool>,
+    #[serde(default, deserialize_with = "body::whole")]
     delay: Option<i64>,
     unique_msgid: Option<String>,
     selector: Option<Map<String, Value>>,
@@ -61,8 +65,7 @@ fn outcome<'d>(
     cx: Circumstances<'_>,
     carrier: &mut impl Carrier,
 ) -> Result<Done<'d>, Reply> {
-    let push: Push = serde_json::from_slice(body)
-        .map_err(|error| bad(format!("the body is not as expected: {error}")))?;
+    let push: Push = body::read(body).map_err(bad)?;
     let is_for_all = push.send_to_all.unwrap_or(false);
     let targets = targets(&push, is_for_all, cx, carrier)?;
     let selector = selector(&push, cx, carrier)?;
@@ -78,9 +81,6 @@ fn outcome<'d>(
         return Err(bad(
             "a delay needs a message that is stored, and this one is not",
         ));
-    }
-    if !is_live && let Some(stranger) = targets.iter().find(|uid| !is_id(uid)) {
-        return Err(bad(format!("to names {stranger:?}, which is no user id")));
     }
     let msgid = push.unique_msgid.clone();
     if msgid
@@ -135,6 +135,9 @@ fn targets(
     if named.is_empty() && !is_for_all {
         return Err(bad("to is empty: name user ids, or set sendToAll"));
     }
+    if let Some(id) = named.iter().find(|id| !is_id(id)) {
+        return Err(bad(not_an_id("to", id)));
+    }
     let mut seen = std::collections::HashSet::new();
     Ok(named
         .into_iter()
@@ -153,7 +156,7 @@ fn selector(
         return Ok(None);
     };
     if pairs.len() > cx.limits.metadata_pairs_max {
-        carrier.strike(Limit::Metadata);
+        carrier.strike(Limit::MetadataPairs);
         let max = cx.limits.metadata_pairs_max;
         return Err(bad(format!("a selector has at most {max} pairs")));
     }
@@ -231,6 +234,18 @@ impl Message {
             carrier.strike(Limit::JsonDepth);
             bad(format!("msg nests deeper than {depth_max}"))
         })?;
+        let bytes_max = cx.limits.message_bytes_max;
+        if msg.len() > bytes_max {
+            carrier.strike(Limit::Message);
+            let bytes = msg.len();
+            let text = format!("msg has {bytes} bytes, and a message at most {bytes_max}");
+            return Err(Reply::error(413, text));
+        }
+        if sender.is_none() && !is_taken_from_clients(&msg) {
+            return Err(bad(
+                "msg holds half of a surrogate pair, or a number that no double holds",
+            ));
+        }
         let from = match sender {
             Some(uid) => uid.to_owned(),
             None => push.from.unwrap_or_else(|| "system".to_owned()),

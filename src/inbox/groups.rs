@@ -35,6 +35,9 @@ pub enum GroupError {
     TooMany(String),
     #[error("an id is 1 to 64 of [A-Za-z0-9_.@-], and a group has at least one member")]
     BadId,
+    /// Somebody named is no user.
+    #[error("{0:?} is no user id")]
+    BadUser(String),
 }
 
 /// A change to a group, or a look at it.
@@ -154,7 +157,7 @@ impl Books<'_> {
         let before = group.members.len();
         for uid in named {
             if !is_id(uid) {
-                return Ok(Err(GroupError::BadId));
+                return Ok(Err(GroupError::BadUser(uid.to_owned())));
             }
             if group.members.iter().any(|member| member == uid) {
                 continue;

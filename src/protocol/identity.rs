@@ -15,6 +15,13 @@ pub fn is_id(id: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'@' | b'-'))
 }
 
+/// What is said to whoever named `id` in the field `field`, where no user can have it.
+pub fn not_an_id(field: &str, id: &str) -> String {
+    let shown: String = id.chars().take(ID_BYTES_MAX).collect();
+    let more = if shown.len() < id.len() { "…" } else { "" };
+    format!("{field} names {shown:?}{more}, which is no user id: 1 to 64 of [A-Za-z0-9_.@-]")
+}
+
 /// A user id with a display name, in one shared allocation behind one thin pointer: the text is
 /// `uid`, or `uid:name` where the name differs (an id holds no colon). A user who gave no name
 /// is called by the id.
@@ -97,6 +104,14 @@ mod tests {
             assert_eq!((plain.uid(), plain.name()), ("u-1", "u-1"));
         }
         assert_eq!(size_of::<Option<Identity>>(), 8);
+    }
+
+    #[test]
+    fn what_is_no_id_is_named_as_far_as_one_could_go() {
+        let says = not_an_id("to", "a b");
+        assert!(says.starts_with("to names \"a b\", which"), "{says}");
+        let says = not_an_id("to", &"é".repeat(65));
+        assert!(says.contains("é\"…,") && says.len() < 256, "{says}");
     }
 
     #[test]

@@ -264,7 +264,7 @@ impl<'t, 'a> Fields<'t, 'a> {
     fn read(&self) -> Result<Inbound<'a>, Malformed<'a>> {
         let (family, path) = if let Some(Value::Text(path)) = self.path {
             (Family::Route, path)
-        } else if self.kind.is_some() {
+        } else if self.is_command() {
             (Family::Command, "")
         } else if self.msg_type.is_some() || (self.to.is_some() && self.msg_key.is_some()) {
             (Family::Direct, "")
@@ -289,6 +289,15 @@ impl<'t, 'a> Fields<'t, 'a> {
                 why,
                 is_too_deep: false,
             }),
+        }
+    }
+
+    /// A type that is neither a number nor a text of one says nothing of the family.
+    fn is_command(&self) -> bool {
+        match self.kind {
+            Some(Value::Int(_) | Value::Number) => true,
+            Some(Value::Text(text)) => text.parse::<i64>().is_ok(),
+            _ => false,
         }
     }
 

@@ -12,8 +12,12 @@ pub enum Value<'t, 'a> {
     Object(Object<'t, 'a>),
     Array(Array<'t, 'a>),
     Null,
-    Other,
+    /// A number that is not whole, or too large for one.
+    Number,
 }
+
+/// Up to here every whole number is a double of its own, so that one is no other's rounding.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 impl Value<'_, '_> {
     /// A number, or a string that holds one.
@@ -41,12 +45,23 @@ fn split_value<'t, 'a>(nodes: &'t [Node<'a>]) -> Option<(Value<'t, 'a>, &'t [Nod
         }
         Node::Static(StaticNode::I64(n)) => (Value::Int(*n), rest),
         Node::Static(StaticNode::U64(n)) => {
-            (i64::try_from(*n).map_or(Value::Other, Value::Int), rest)
+            (i64::try_from(*n).map_or(Value::Number, Value::Int), rest)
         }
         Node::Static(StaticNode::Bool(is_true)) => (Value::Bool(*is_true), rest),
         Node::Static(StaticNode::Null) => (Value::Null, rest),
-        Node::Static(_) => (Value::Other, rest),
+        Node::Static(StaticNode::F64(n)) => (whole(*n).map_or(Value::Number, Value::Int), rest),
     })
+}
+
+/// `11.0` is 11.
+pub(super) fn whole(number: f64) -> Option<i64> {
+    (number.fract() == 0.0 && number.abs() < EXACT_MAX).then_some(number as i64)
+}
+
+/// Whether `text` (valid JSON) is taken from a client as well: its parser asks for numbers that a
+/// double holds, and for surrogates in pairs.
+pub fn is_taken_from_clients(text: &str) -> bool {
+    simd_json::to_tape(&mut text.as_bytes().to_vec()).is_ok()
 }
 
 #[derive(Clone, Copy)]

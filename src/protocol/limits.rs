@@ -194,6 +194,7 @@ limit_names! {
     Watches = "watches_max",
     Name = "name_bytes_max",
     Metadata = "metadata_bytes_max",
+    MetadataPairs = "metadata_pairs_max",
     Targets = "targets_max",
     HttpBody = "http_body_bytes_max",
     HttpHeader = "http_header_secs",

@@ -2,6 +2,7 @@
 
 pub mod assembler;
 pub mod b64;
+pub mod body;
 pub mod close;
 pub mod compact;
 pub mod envelope;

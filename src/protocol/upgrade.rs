@@ -12,6 +12,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::envelope::Text;
 use super::limits::{Limit, Limits};
+use super::metadata::TooMuchMetadata;
 
 /// The subprotocol that we speak; `bearer.<token>` may stand beside it.
 pub const SUBPROTOCOL: &str = "throng";
@@ -335,11 +336,19 @@ impl Refusal {
     pub const BAD_PROXY_HEADER: Refusal = refuse(400, "this is no PROXY header of version 2");
     pub const BAD_DEVICE: Refusal = refuse(400, "device is not 1 to 64 of [A-Za-z0-9_.-]");
     pub const BAD_CURSOR: Refusal = refuse(400, "cursor is not <epoch>:<seq>");
-    pub const TOO_MUCH_METADATA: Refusal = past(
-        Limit::Metadata,
-        400,
-        "more query parameters than a connection may have",
-    );
+
+    /// What a connection may say of itself.
+    pub const fn of_metadata(error: TooMuchMetadata) -> Refusal {
+        let limit = match error {
+            TooMuchMetadata::Pairs => Limit::MetadataPairs,
+            TooMuchMetadata::Bytes => Limit::Metadata,
+        };
+        past(
+            limit,
+            400,
+            "more query parameters than a connection may have",
+        )
+    }
 
     /// What one address may have on a node.
     pub const fn of_address(limit: Limit) -> Refusal {

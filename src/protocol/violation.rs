@@ -20,8 +20,10 @@ pub enum Violation {
     TooManyFragments,
     TooSlow,
     ControlFlood,
-    /// Too much said before authentication.
+    /// Something said before authentication that needs it, once too often.
     Unauthenticated,
+    /// More bytes before authentication than it may take.
+    LongIntroduction,
     Malformed,
     SecondIdentity,
     TokenBad,
@@ -35,7 +37,10 @@ pub enum Violation {
     Shed,
     /// The oldest of too many who have not said who they are.
     TooManyStrangers,
+    /// Too many messages a second.
     Rate,
+    /// Too many bytes a second.
+    ByteRate,
     /// It said that it acknowledges, and does not.
     NeverAcknowledges,
 }
@@ -58,6 +63,7 @@ impl Violation {
             | Violation::TooSlow
             | Violation::ControlFlood
             | Violation::Unauthenticated
+            | Violation::LongIntroduction
             | Violation::TooManyStrangers
             | Violation::Malformed
             | Violation::SecondIdentity => 1008,
@@ -67,7 +73,7 @@ impl Violation {
             }
             Violation::HeartbeatTimeout => 4408,
             Violation::SlowConsumer | Violation::Stalled | Violation::Shed => 4413,
-            Violation::Rate => 4429,
+            Violation::Rate | Violation::ByteRate => 4429,
             Violation::NeverAcknowledges => 4431,
         }
     }
@@ -88,7 +94,7 @@ impl Violation {
             Violation::TooManyFragments => "too many fragments",
             Violation::TooSlow => "message took too long",
             Violation::ControlFlood => "too many control frames",
-            Violation::Unauthenticated => "authenticate first",
+            Violation::Unauthenticated | Violation::LongIntroduction => "authenticate first",
             Violation::Malformed => "malformed messages",
             Violation::SecondIdentity => "connection belongs to another user",
             Violation::TooBig => "message too big",
@@ -100,7 +106,7 @@ impl Violation {
             Violation::Stalled => "slow consumer: nothing was read for too long",
             Violation::Shed => "slow consumer: the node needs the room",
             Violation::TooManyStrangers => "authenticate first: others need the place",
-            Violation::Rate => "rate limit",
+            Violation::Rate | Violation::ByteRate => "rate limit",
             Violation::NeverAcknowledges => "acknowledges nothing",
         }
     }
@@ -112,15 +118,16 @@ impl Violation {
             Violation::TooManyFragments => Limit::Fragments,
             Violation::TooSlow => Limit::MessageTime,
             Violation::ControlFlood => Limit::ControlFrames,
-            Violation::Unauthenticated => Limit::Preauth,
+            Violation::LongIntroduction => Limit::Preauth,
             Violation::TooManyStrangers => Limit::Strangers,
-            Violation::Malformed => Limit::Strikes,
+            Violation::Unauthenticated | Violation::Malformed => Limit::Strikes,
             Violation::NotAuthenticatedInTime => Limit::AuthTimeout,
             Violation::HeartbeatTimeout => Limit::Idle,
             Violation::SlowConsumer => Limit::QueueHard,
             Violation::Stalled => Limit::QueueStalled,
             Violation::Shed => Limit::NodeQueue,
             Violation::Rate => Limit::Frames,
+            Violation::ByteRate => Limit::Bytes,
             _ => return None,
         })
     }

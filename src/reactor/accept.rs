@@ -60,7 +60,7 @@ impl Reactor {
         }
         for _ in 0..ACCEPT_PER_TURN {
             if self.door.rate.next() > now.tick {
-                self.desk.courier.note_strike(Limit::Handshakes);
+                self.strike_nobody(Limit::Handshakes, None, now);
                 return;
             }
             match self.door.listener.accept() {
@@ -85,7 +85,7 @@ impl Reactor {
         self.stats.accepted.add(1);
         let is_admitted = self.shared.node.admit();
         if !is_admitted {
-            self.desk.courier.note_strike(Limit::Connections);
+            self.strike_nobody(Limit::Connections, Some(peer), now);
         }
         if !is_admitted && self.door.surplus >= SURPLUS_MAX {
             self.stats.count_refusal(503);

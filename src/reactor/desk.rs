@@ -29,6 +29,7 @@ use crate::protocol::metadata::{ANONYMOUS, Metadata};
 use crate::protocol::order::{Done, Fault, GroupView, Order};
 use crate::protocol::outbound;
 use crate::protocol::upgrade::Refusal;
+use crate::session::auth::TokenError;
 use crate::session::host::{Binding, Counted, Host, Speaker};
 use crate::session::rules::{Rules, SessionPolicy};
 use crate::session::ticket::Ticket;
@@ -46,6 +47,10 @@ pub struct Desk {
     pub owed: usize,
     /// It entered the roster in this call.
     pub has_bound: bool,
+    /// Whom it belonged to until it left the roster in this call, if a limit had struck before.
+    pub struck_user: Option<Identity>,
+    /// Its token was refused in this call.
+    pub refused_token: Option<TokenError>,
     /// Sessions that lost their place and could not be told yet: their mailbox was full.
     pub byes: Vec<(Key, Bye)>,
     /// What some connections have beside their session.
@@ -82,6 +87,8 @@ impl Desk {
             out: Vec::new(),
             owed: 0,
             has_bound: false,
+            struck_user: None,
+            refused_token: None,
             byes: Vec::new(),
             belongings: HashMap::default(),
             selectors: Selectors::default(),
@@ -267,6 +274,10 @@ impl Host for Desk {
 
     fn unbind(&mut self, identity: &Identity) {
         let key = self.courier.key;
+        if !self.courier.struck.is_empty() {
+            // What struck is the end of the session, and the log names its user.
+            self.struck_user = Some(identity.clone());
+        }
         self.shared.post.roster.unbind(identity.uid(), key);
         self.shared.post.watches.forget(key);
         let bound = &self.courier.stats.bound;
@@ -367,6 +378,10 @@ impl Host for Desk {
 
     fn strike(&mut self, limit: Limit) {
         self.courier.note_strike(limit);
+    }
+
+    fn token_refused(&mut self, why: TokenError) {
+        self.refused_token = Some(why);
     }
 
     fn is_tracing(&self) -> bool {

@@ -22,6 +22,7 @@ mod strangers;
 mod wire;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -40,6 +41,7 @@ use crate::parts::ring::Ring;
 use crate::parts::slots::Slots;
 use crate::parts::time::{Now, TICK_MS, Tick};
 use crate::parts::wheel::Wheel;
+use crate::protocol::identity::Identity;
 use crate::protocol::inbound::Scratch;
 use crate::protocol::limits::Limit;
 use crate::protocol::violation::Violation;
@@ -147,6 +149,9 @@ impl Reactor {
             self.stats.count_turn((spent_until_now - spent) / 1000);
             spent = spent_until_now;
         }
+        if !self.slots.is_empty() {
+            self.strike_nobody(Limit::Drain, None, self.shared.now());
+        }
         Ok(())
     }
 
@@ -174,7 +179,8 @@ impl Reactor {
         let mut next = self.wheel.next_due();
         let elapsed = self.shared.origin.elapsed();
         let tick = Tick((elapsed.as_millis() as u64 / TICK_MS) as u32);
-        if self.drain.is_some() || !self.desk.byes.is_empty() {
+        let is_shedding = self.shedding.is_some();
+        if self.drain.is_some() || is_shedding || !self.desk.byes.is_empty() {
             next = Some(
                 next.map_or(tick, |due| due.min(tick))
                     .max(tick)
@@ -290,6 +296,10 @@ impl Reactor {
         if !self.desk.courier.struck.is_empty() {
             self.log_strikes(key, now);
         }
+        if let Some(why) = self.desk.refused_token.take() {
+            let peer = || self.peer(key).map(tracing::field::display);
+            tracing::debug!(peer = peer(), %why, "a token was refused");
+        }
         if !self.desk.courier.local.is_empty() {
             let mut local = std::mem::take(&mut self.desk.courier.local);
             let mut tails = std::mem::take(&mut self.desk.courier.tails);
@@ -307,22 +317,29 @@ impl Reactor {
     /// One line for each kind of limit once in a while: whom it struck, and how often it did
     /// meanwhile.
     fn log_strikes(&mut self, key: Key, now: Now) {
-        let connection = self.slots.get(key);
+        let gone = self.desk.struck_user.take();
         for limit in std::mem::take(&mut self.desk.courier.struck) {
             let Some(withheld) = self.gate.pass(limit as usize, now.tick) else {
                 continue;
             };
-            let socket = || connection.and_then(|c| Some(c.stream.peer_addr().ok()?.ip()));
-            let peer = self.desk.client_ip(key).or_else(socket);
-            let user = connection.and_then(|c| c.session.identity());
-            tracing::warn!(
-                limit = limit.key(),
-                peer = peer.map(tracing::field::display),
-                user = user.map(|identity| tracing::field::display(identity.uid().to_owned())),
-                withheld,
-                "a limit has struck"
-            );
+            let peer = self.peer(key);
+            let present = self.slots.get(key).and_then(|c| c.session.identity());
+            warn_of(limit, peer, present.or(gone.as_ref()), withheld);
         }
+    }
+
+    /// The same where there is no session.
+    fn strike_nobody(&mut self, limit: Limit, peer: Option<IpAddr>, now: Now) {
+        self.stats.strikes.count(limit);
+        if let Some(withheld) = self.gate.pass(limit as usize, now.tick) {
+            warn_of(limit, peer, None, withheld);
+        }
+    }
+
+    /// The address of a connection's client, as far as it is known.
+    fn peer(&self, key: Key) -> Option<IpAddr> {
+        let socket = || Some(self.slots.get(key)?.stream.peer_addr().ok()?.ip());
+        self.desk.client_ip(key).or_else(socket)
     }
 
     /// Arms the wheel for whatever is due next here.
@@ -364,4 +381,14 @@ impl Reactor {
         self.stats.queued_bytes.set(self.queued_bytes as u64);
         self.report_queues();
     }
+}
+
+fn warn_of(limit: Limit, peer: Option<IpAddr>, user: Option<&Identity>, withheld: u64) {
+    tracing::warn!(
+        limit = limit.key(),
+        peer = peer.map(tracing::field::display),
+        user = user.map(|identity| tracing::field::display(identity.uid().to_owned())),
+        withheld,
+        "a limit has struck"
+    );
 }

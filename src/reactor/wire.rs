@@ -34,6 +34,8 @@ impl Reactor {
         if connection.owed() > limits.queue_soft_bytes {
             if !std::mem::replace(&mut connection.is_paused, true) {
                 self.desk.courier.note_strike(Limit::QueueSoft);
+                // At once, or it would be told of whoever is settled next.
+                self.log_strikes(key, now);
             }
             return;
         }

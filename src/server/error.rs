@@ -15,32 +15,13 @@ pub enum ServeError {
     Secret(#[from] SecretError),
     #[error(transparent)]
     JwtKey(#[from] JwtKeyError),
-    #[error(
-        "max_connections = {wanted} does not fit: {reactors} reactors hold {fits} with {nofile} descriptors each. \
-         Use --reactors {needed}, or raise nofile (see sysctl/README.md)"
-    )]
-    TooManyConnections {
-        wanted: usize,
-        reactors: usize,
-        fits: usize,
-        nofile: u64,
-        needed: usize,
+    /// `option` names the address.
+    #[error("cannot listen on {addr}: {source}. {}", way_out(.source, .option))]
+    Listen {
+        addr: SocketAddr,
+        option: &'static str,
+        source: io::Error,
     },
-    #[error(
-        "max_connections = {wanted} does not fit: this host does not let threads have file tables \
-         of their own, and {nofile} descriptors hold {fits}. Raise nofile (see sysctl/README.md)"
-    )]
-    TooManyForOneTable {
-        wanted: usize,
-        fits: usize,
-        nofile: u64,
-    },
-    #[error(
-        "{nofile} file descriptors are too few: at least {needed} are needed (see sysctl/README.md)"
-    )]
-    TooFewDescriptors { nofile: u64, needed: u64 },
-    #[error("cannot listen on {addr}: {source}")]
-    Listen { addr: SocketAddr, source: io::Error },
     #[error(transparent)]
     Reactor(#[from] StartError),
     #[error("a reactor failed: {0}")]
@@ -59,11 +40,16 @@ impl ServeError {
     /// 2 where the configuration is to be mended, 1 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            ServeError::TooManyConnections { .. }
-            | ServeError::TooManyForOneTable { .. }
-            | ServeError::Secret(_)
-            | ServeError::JwtKey(_) => 2,
+            ServeError::Secret(_) | ServeError::JwtKey(_) => 2,
             _ => 1,
         }
     }
+}
+
+fn way_out(source: &io::Error, option: &str) -> String {
+    let first = match source.kind() {
+        io::ErrorKind::AddrInUse => "Another program has the port: end it, or name",
+        _ => "Name",
+    };
+    format!("{first} another address with {option}")
 }

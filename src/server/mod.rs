@@ -57,6 +57,7 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
 
     let api = control::bind(config.api).map_err(|source| ServeError::Listen {
         addr: config.api,
+        option: "--api",
         source,
     })?;
     let api_addr = api.local_addr()?;

@@ -1,14 +1,8 @@
-//! How many threads, connections and descriptors the host allows.
+//! How many threads, connections and descriptors this node has.
 
-use std::thread;
+use std::io;
 
-use super::ServeError;
-use crate::config::Config;
-use crate::parts::key::Key;
-use crate::sys;
-
-/// Descriptors of each table that connections leave to everything else.
-const DESCRIPTORS_KEPT: u64 = 256;
+use crate::config::{Config, DESCRIPTORS_KEPT, Room};
 
 pub struct Plan {
     pub reactors: usize,
@@ -19,52 +13,19 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn new(config: &Config) -> Result<Plan, ServeError> {
-        let nofile = sys::raise_descriptor_limit()?;
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let reactors = config.reactors.unwrap_or(cores).clamp(1, Key::REACTORS_MAX);
-        let has_private_tables = sys::private_file_tables_work();
-        let usable = nofile.saturating_sub(DESCRIPTORS_KEPT);
-        if usable == 0 {
-            return Err(ServeError::TooFewDescriptors {
-                nofile,
-                needed: DESCRIPTORS_KEPT + 1,
-            });
-        }
-        let of_a_table = usize::try_from(usable)
-            .unwrap_or(usize::MAX)
-            .min(Key::SLOTS_MAX);
-        let tables = if has_private_tables { reactors } else { 1 };
-        let fits = of_a_table.saturating_mul(tables);
-        let max_connections = match config.max_connections {
-            Some(wanted) if wanted <= fits => wanted,
-            Some(wanted) if has_private_tables => {
-                let needed = wanted.div_ceil(of_a_table);
-                return Err(ServeError::TooManyConnections {
-                    wanted,
-                    reactors,
-                    fits,
-                    nofile,
-                    needed,
-                });
-            }
-            Some(wanted) => {
-                return Err(ServeError::TooManyForOneTable {
-                    wanted,
-                    fits,
-                    nofile,
-                });
-            }
-            // The kernel spreads newcomers over the listeners by chance: the cap leaves room
-            // for a reactor that gets more than its share.
-            None => fits / 20 * 19,
-        };
-        let share = (max_connections / tables) as u64;
-        let descriptors = nofile.min(share + share / 8 + DESCRIPTORS_KEPT);
+    /// For a configuration that was proven to fit.
+    pub fn new(config: &Config) -> io::Result<Plan> {
+        let room = Room::of_this_host(config.reactors)?;
+        // The kernel spreads newcomers over the listeners by chance: the cap leaves room
+        // for a reactor that gets more than its share.
+        let usual = room.fits() / 20 * 19;
+        let max_connections = config.max_connections.unwrap_or(usual);
+        let share = (max_connections / room.tables()) as u64;
+        let descriptors = room.nofile.min(share + share / 8 + DESCRIPTORS_KEPT);
         Ok(Plan {
-            reactors,
+            reactors: room.reactors,
             max_connections,
-            has_private_tables,
+            has_private_tables: room.has_private_tables,
             descriptors,
         })
     }

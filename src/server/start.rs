@@ -45,8 +45,11 @@ pub fn start_reactors(
 ) -> Result<(Vec<Starting>, SocketAddr), ServeError> {
     let addr = config.listen;
     // Held until all of them listen: nobody else may take the port in between.
-    let reserved =
-        reactor::reserve_port(addr).map_err(|source| ServeError::Listen { addr, source })?;
+    let reserved = reactor::reserve_port(addr).map_err(|source| ServeError::Listen {
+        addr,
+        option: "--listen",
+        source,
+    })?;
     let bells: Vec<_> = inboxes
         .iter()
         .map(|inbox| inbox.bell().as_raw_fd())

@@ -13,7 +13,7 @@ use crate::inbox::{
 use crate::parts::time::Tick;
 use crate::protocol::envelope::{Body, Envelope, MessageId, Party, Trigger};
 use crate::protocol::frame::{self, Opcode};
-use crate::protocol::identity::Identity;
+use crate::protocol::identity::{Identity, not_an_id};
 use crate::protocol::inbound::{About, Got};
 use crate::protocol::order::{ChatText, Fault, FileType, Reply, STORE_DOWN};
 use crate::protocol::outbound::{self, Place, Receipt, SessionId};
@@ -573,6 +573,7 @@ impl From<GroupError> for Fault {
                 .because("too_many_groups")
                 .saying(format!("{uid} is in as many groups as a user may be")),
             GroupError::BadId => Fault::new(400, "a group id is 1 to 64 of [A-Za-z0-9_.@-]"),
+            GroupError::BadUser(uid) => Fault::new(400, "").saying(not_an_id("userIdList", &uid)),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::protocol::metadata::Metadata;
 use crate::protocol::order::{Done, Fault, GroupView, Order};
 use crate::protocol::outbound::SessionId;
 use crate::protocol::upgrade::Refusal;
+use crate::session::auth::TokenError;
 use crate::session::rules::Rules;
 
 /// The node as a session sees it. The reactor implements it, and a recorder in tests.
@@ -63,6 +64,8 @@ pub trait Host {
     fn count(&mut self, event: Counted);
     /// A limit has struck.
     fn strike(&mut self, limit: Limit);
+    /// A token was not good. The client hears no more than that; this is for the log.
+    fn token_refused(&mut self, why: TokenError);
     /// Whether anybody is traced: if not, nothing need be told.
     fn is_tracing(&self) -> bool;
     /// Something happened to this session, told in a few words without any secret.

@@ -1,7 +1,7 @@
 //! How much a client may say in a second: leaky levels that drain by whole seconds.
 
 use crate::parts::time::{TICKS_PER_SEC, Tick};
-use crate::protocol::limits::Limits;
+use crate::protocol::limits::{Limit, Limits};
 
 /// A burst divided by this is how much a client may go over it, each time answered with error
 /// 429, before 4429.
@@ -18,21 +18,21 @@ pub struct Meter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     Fine,
-    /// Over the burst: the message is refused.
-    Over,
+    /// Over the burst of this limit: the message is refused.
+    Over(Limit),
     /// Far over: the connection is closed.
-    Flood,
+    Flood(Limit),
 }
 
-/// A level, its rate a second; 0: unlimited. A burst is two seconds' worth.
-fn pace(level: u32, rate: u32) -> Pace {
+/// A level of what `limit` counts, its rate a second; 0: unlimited. A burst is two seconds' worth.
+fn pace(limit: Limit, level: u32, rate: u32) -> Pace {
     let burst = rate.saturating_mul(2);
     if rate == 0 || level <= burst {
         Pace::Fine
     } else if level <= burst.saturating_add((burst / GRACE_DIVISOR).max(1)) {
-        Pace::Over
+        Pace::Over(limit)
     } else {
-        Pace::Flood
+        Pace::Flood(limit)
     }
 }
 
@@ -44,12 +44,12 @@ impl Meter {
         self.bytes = self
             .bytes
             .saturating_add(bytes.min(u32::MAX as usize) as u32);
-        let by_frames = pace(self.frames, limits.frames_per_sec);
-        let by_bytes = pace(self.bytes, limits.bytes_per_sec);
+        let by_frames = pace(Limit::Frames, self.frames, limits.frames_per_sec);
+        let by_bytes = pace(Limit::Bytes, self.bytes, limits.bytes_per_sec);
         match (by_frames, by_bytes) {
-            (Pace::Flood, _) | (_, Pace::Flood) => Pace::Flood,
-            (Pace::Fine, Pace::Fine) => Pace::Fine,
-            _ => Pace::Over,
+            (flood @ Pace::Flood(_), _) | (_, flood @ Pace::Flood(_)) => flood,
+            (over @ Pace::Over(_), _) => over,
+            (Pace::Fine, by_bytes) => by_bytes,
         }
     }
 
@@ -96,7 +96,11 @@ mod tests {
         assert!((0..20).all(|_| say(1) == Pace::Fine));
         assert_eq!(
             [say(1), say(1), say(9)],
-            [Pace::Over, Pace::Over, Pace::Flood]
+            [
+                Pace::Over(Limit::Frames),
+                Pace::Over(Limit::Frames),
+                Pace::Flood(Limit::Frames)
+            ]
         );
         assert_eq!(say(19), Pace::Fine, "a second lets ten more pass");
         assert_eq!(say(10_000), Pace::Fine);
@@ -111,8 +115,11 @@ mod tests {
         };
         let mut meter = Meter::default();
         assert_eq!(meter.message(200, Tick(0), &limits), Pace::Fine);
-        assert_eq!(meter.message(1, Tick(0), &limits), Pace::Over);
-        assert_eq!(meter.message(1 << 20, Tick(0), &limits), Pace::Flood);
+        assert_eq!(meter.message(1, Tick(0), &limits), Pace::Over(Limit::Bytes));
+        assert_eq!(
+            meter.message(1 << 20, Tick(0), &limits),
+            Pace::Flood(Limit::Bytes)
+        );
     }
 
     #[test]

@@ -376,7 +376,8 @@ impl Session {
     }
 
     fn receive_head<H: Host>(&mut self, input: &mut Input<'_>, cx: &mut Context<'_, H>) {
-        if self.is_behind_proxy && !self.receive_proxy_header(input, cx) {
+        let was_behind_proxy = self.is_behind_proxy;
+        if was_behind_proxy && !self.receive_proxy_header(input, cx) {
             return;
         }
         let limits = &cx.rules.limits;
@@ -399,9 +400,12 @@ impl Session {
         };
         let before = head.len();
         head.extend_from_slice(fresh);
-        match upgrade::head_end(&head, before, limits) {
+        // In what might have been a proxy's header, nobody has looked for the end of a request.
+        // It may lie there: behind empty lines alone, which are no request.
+        let looked_at = if was_behind_proxy { 0 } else { before };
+        match upgrade::head_end(&head, looked_at, limits) {
             Ok(Some(end)) => {
-                input.at += end - before;
+                input.at += end.saturating_sub(before);
                 self.answer_head(&head[..end], cx);
             }
             Ok(None) => {
@@ -533,7 +537,7 @@ fn arrive<H: Host>(
     };
     let others = request.parameters_but(&RESERVED);
     let metadata = Metadata::collect(others, limits.metadata_pairs_max, limits.metadata_bytes_max);
-    let metadata = metadata.map_err(|_| Refusal::TOO_MUCH_METADATA)?;
+    let metadata = metadata.map_err(Refusal::of_metadata)?;
     if device.is_some() || !metadata.is_empty() || cursor.is_some() {
         cx.host.arrive(device.as_deref(), metadata, cursor);
     }

@@ -63,8 +63,8 @@ impl Session {
         input.filled = filled;
         self.preauth_bytes += (input.at - start) as u16;
         match event {
-            Ok(None) if input.at < filled => Err(Violation::Unauthenticated),
-            Err(Violation::TooBig) => Err(Violation::Unauthenticated),
+            Ok(None) if input.at < filled => Err(Violation::LongIntroduction),
+            Err(Violation::TooBig) => Err(Violation::LongIntroduction),
             event => event,
         }
     }
@@ -147,14 +147,18 @@ impl Session {
             return self.violate(Violation::Binary, cx);
         }
         let pace = self.meter.message(length, cx.now.tick, limits);
-        if pace == Pace::Flood {
-            return self.violate(Violation::Rate, cx);
+        if let Pace::Flood(limit) = pace {
+            let violation = match limit {
+                Limit::Bytes => Violation::ByteRate,
+                _ => Violation::Rate,
+            };
+            return self.violate(violation, cx);
         }
         match inbound::parse(scratch, buffer, length) {
             Ok(inbound) => {
                 self.trace(cx, "message", || inbound.name(length));
-                if pace == Pace::Over {
-                    cx.host.strike(Limit::Frames);
+                if let Pace::Over(limit) = pace {
+                    cx.host.strike(limit);
                     self.fail(&inbound.about, &TOO_MANY, cx);
                 } else if self.identity.is_some() {
                     self.act(&inbound, cx);

@@ -48,7 +48,10 @@ pub(super) fn of_request<H: Host>(
                     claims,
                     fingerprint: auth::fingerprint(&token),
                 })
-                .map_err(|_| Refusal::BAD_TOKEN)?,
+                .map_err(|why| {
+                    cx.host.token_refused(why);
+                    Refusal::BAD_TOKEN
+                })?,
         },
     };
     if claims.claims.identity.name().len() > cx.rules.limits.name_bytes_max {
@@ -83,8 +86,12 @@ fn of_message<H: Host>(
                 return Ok(None);
             };
             let claims = auth.verify(token, cx.now.wall_ms);
+            let claims = claims.map_err(|why| {
+                cx.host.token_refused(why);
+                Fault::new(401, "the token is refused")
+            });
             Proof {
-                claims: claims.map_err(|_| Fault::new(401, "the token is refused"))?,
+                claims: claims?,
                 fingerprint: auth::fingerprint(token),
             }
         }
@@ -140,7 +147,7 @@ impl Session {
             Err(fault) => return self.refuse_unknown(about, fault, cx),
         };
         let fingerprint = self.bind(proof, who.device, cx);
-        if let Err(fault) = self.rename(who.name, cx) {
+        if let Err(fault) = self.set_name(who.name, cx) {
             self.fail(about, &fault, cx);
         }
         let then = match &inbound.ask {
@@ -203,7 +210,7 @@ impl Session {
         outbound::connected(session, identity, &code, id, now_ms, place, cx.host.out());
     }
 
-    /// `connet` on a session that is bound: a newer token, and online again.
+    /// `connet` on a session that is bound: a newer token, another name, and online again.
     pub(super) fn reconnect<H: Host>(
         &mut self,
         about: &About<'_>,
@@ -211,17 +218,17 @@ impl Session {
         cx: &mut Context<'_, H>,
     ) -> Result<(), Fault> {
         self.renew(who, cx)?;
-        self.connected(about, who.name, cx)
+        self.answer_connect(about, who.name, cx)
     }
 
-    /// Name and status, and the answer to `connet`.
-    fn connected<H: Host>(
+    /// Name and status as `connet` sets them, and its answer.
+    fn answer_connect<H: Host>(
         &mut self,
         about: &About<'_>,
         name: Option<&str>,
         cx: &mut Context<'_, H>,
     ) -> Result<(), Fault> {
-        self.rename(name, cx)?;
+        self.set_name(name, cx)?;
         self.come_or_go(about, true, Then::Connected, cx);
         Ok(())
     }
@@ -267,12 +274,12 @@ impl Session {
         is_online: bool,
         cx: &mut Context<'_, H>,
     ) -> Result<(), Fault> {
-        self.rename(name, cx)?;
+        self.set_name(name, cx)?;
         self.come_or_go(about, is_online, Then::Registered, cx);
         Ok(())
     }
 
-    fn rename<H: Host>(
+    fn set_name<H: Host>(
         &mut self,
         name: Option<&str>,
         cx: &mut Context<'_, H>,

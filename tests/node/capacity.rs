@@ -40,8 +40,12 @@ fn one_too_many_is_upgraded_and_told_when_to_come_back_and_where() {
     assert_eq!(node.push(&["late"], &json!({})).json()["statusCode"], -501);
     let probe = call(node.ws, "GET", "/health", &[], "");
     assert_eq!(probe.status, 200, "a full node is healthy");
+    let ready = node.get("/ready");
+    assert_eq!(ready.status, 503, "and not ready");
+    assert_eq!(ready.json()["content"]["reason"], "full");
     clients.pop().unwrap().leave();
     node.awaits("connections", 2.0);
+    assert_eq!(node.get("/ready").status, 200);
     let last = node.join("late");
     farewell(node.stranger());
     drop((clients, last));

@@ -92,8 +92,33 @@ fn a_cap_beyond_the_descriptors_names_the_reactors_that_would_do() {
     let setup = setup.args(&["--reactors", "1", "--max-connections", "100"]);
     let says = setup.fails_with(2);
     assert!(says.contains("Use --reactors 3"), "{says}");
-    let says = Setup::new().descriptors(256).fails_with(1);
+    let says = Setup::new().descriptors(256).fails_with(2);
     assert!(says.contains("file descriptors"), "{says}");
+}
+
+#[test]
+fn a_check_names_what_does_not_fit_together_with_everything_else() {
+    let setup = Setup::new().descriptors(300);
+    let setup = setup.args(&[
+        "--check",
+        "--reactors",
+        "2",
+        "--max-connections",
+        "99999999",
+    ]);
+    let says = setup.fails_with(2);
+    assert!(says.contains("1 problem in the configuration"), "{says}");
+    assert!(
+        says.contains("--max-connections = 99999999 does not fit: 2 reactors hold 88"),
+        "{says}"
+    );
+    let says = setup.args(&["--drain-secs", "-1"]).fails_with(2);
+    assert!(says.contains("2 problems in the configuration"), "{says}");
+    assert!(
+        says.contains("--drain-secs = \"-1\" is not a whole number"),
+        "{says}"
+    );
+    assert!(says.contains("does not fit"), "{says}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::frame::{encode, whole};
-use crate::support::{Client, Node, Opcode};
+use crate::support::{Client, Node, Opcode, eventually};
 
 fn ping(id: &str) -> Vec<u8> {
     let message = json!({"path": "ping", "requestId": id});
@@ -50,6 +50,19 @@ fn message_of(bytes: usize) -> Vec<u8> {
     let message = text(bytes - text(0).len());
     assert_eq!(message.len(), bytes);
     message.into_bytes()
+}
+
+#[test]
+fn the_log_names_the_user_who_has_gone_past_a_limit() {
+    let node = Node::start(&[]);
+    let mut client = node.join("alice");
+    client.send(Opcode::Text, &message_of((64 << 10) + 1));
+    client.expect_close(1009);
+    eventually("it is told", || {
+        node.errors()
+            .lines()
+            .any(|line| line.contains("limit=\"message_bytes_max\"") && line.contains("user=alice"))
+    });
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn narrow(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-fn narrow_join(node: &Node, user: &str) -> Client {
+pub fn narrow_join(node: &Node, user: &str) -> Client {
     let token = node.token(user);
     let mut client = Client::over(narrow(node.ws));
     let target = format!("/websocket?token={token}");
@@ -31,7 +31,7 @@ fn narrow_join(node: &Node, user: &str) -> Client {
 }
 
 /// Everything that the slow one still gets: whole messages in order, and then the close.
-fn rest_of(mut slow: Client, mut read: impl FnMut(Value)) {
+pub fn rest_of(mut slow: Client, mut read: impl FnMut(Value)) {
     loop {
         let frame = slow.frame();
         if frame.opcode == Opcode::Close {

@@ -40,6 +40,8 @@ fn an_address_that_is_taken_ends_the_start_with_status_1() {
         let says = Setup::new().args(&[flag, &addr]).fails_with(1);
         let expected = format!("cannot listen on {addr}: ");
         assert!(says.contains(&expected), "{says}");
+        let way_out = format!("name another address with {flag}");
+        assert!(says.contains(&way_out), "{says}");
     }
     node.serves();
 }

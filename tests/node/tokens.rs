@@ -74,6 +74,50 @@ fn a_token_of_the_command_line_is_made_with_the_secret_in_the_data_directory() {
 }
 
 #[test]
+fn the_command_line_makes_no_secret_and_says_where_it_looked() {
+    let folder = Folder::new();
+    std::fs::write(folder.path("file"), "").unwrap();
+    for data in ["data", "file/data"] {
+        let path = folder.path(data).display().to_string();
+        let args = ["token", "--user", "alice", "--data-dir", &path];
+        let says = Setup::bare(Folder::new()).args(&args).fails_with(2);
+        let expected = format!("no token secret in {path}/token.secret: start the node once");
+        assert!(says.contains(&expected), "{says}");
+        assert!(!folder.path(data).exists(), "it only reads");
+    }
+    let through = folder.path("file/data").display().to_string();
+    let node = Setup::new().args(&["--data-dir", &through]);
+    let says = node.fails_with(1);
+    assert!(says.contains("Name another with --data-dir"), "{says}");
+}
+
+#[test]
+fn why_a_token_is_refused_is_in_the_log_for_who_looks_closely() {
+    let node = Setup::new().config("log_level = \"debug\"\n").start();
+    let other = Setup::new().env("THRONG_TOKEN_SECRET", SECRET).start();
+    let foreign = other.token("alice");
+    let answer = node.open(&format!("?token={foreign}"), &[]).err().unwrap();
+    assert_eq!(status(&answer), 401);
+    let mut client = node.stranger();
+    client.say(&json!({"path": "connet", "token": "nonsense"}));
+    assert_eq!(client.hear()["msg"], "the token is refused");
+    client.expect_close(4401);
+    for why in [
+        "the token's signature does not match",
+        "the token is malformed",
+    ] {
+        eventually("the reason is told", || {
+            node.errors()
+                .lines()
+                .any(|line| line.contains("a token was refused") && line.contains(why))
+        });
+    }
+    let errors = node.errors();
+    assert!(errors.contains("peer=127.0.0.1"), "{errors}");
+    assert!(!errors.contains(&foreign) && !errors.contains("nonsense"));
+}
+
+#[test]
 fn a_secret_of_the_environment_serves_node_and_command_line_and_is_not_kept() {
     let node = Setup::new().env("THRONG_TOKEN_SECRET", SECRET).start();
     assert!(!node.folder.path("data/token.secret").exists());

@@ -1,24 +1,33 @@
 //! The node as a session sees it: the reactor's desk, without a reactor.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 
 use throng::hub::code::UserCodes;
-use throng::hub::groups::Groups;
 use throng::hub::node::Node;
-use throng::hub::post::{Carrier, Circumstances, Jammed, Post, Selector, Sender};
-use throng::hub::roster::{Extra, Policy, Roster};
+use throng::hub::post::{self, Carrier, Circumstances, Jammed, Post, Selector, Sender};
+use throng::hub::roster::{Extra, OnPresence, Policy, Roster};
+use throng::hub::selectors::Selectors;
 use throng::hub::watches::Watches;
+use throng::inbox::records::Origin;
+use throng::inbox::service::Request;
+use throng::inbox::{Cursor, GroupError};
 use throng::parts::key::Key;
 use throng::parts::time::Tick;
 use throng::protocol::envelope::{Head, MessageId};
 use throng::protocol::identity::Identity;
 use throng::protocol::limits::Limit;
-use throng::protocol::metadata::Metadata;
-use throng::protocol::order::{Done, Fault, Order};
+use throng::protocol::metadata::{ANONYMOUS, Metadata};
+use throng::protocol::order::{Done, Fault, GroupView, Order};
 use throng::protocol::outbound::{self, SessionId};
 use throng::protocol::upgrade::Refusal;
+use throng::session::auth::TokenError;
 use throng::session::host::{Binding, Counted, Host, Speaker};
 use throng::session::rules::{Rules, SessionPolicy};
+use throng::session::ticket::Ticket;
+
+use super::store::Store;
 
 pub struct Desk {
     pub post: Post,
@@ -27,10 +36,30 @@ pub struct Desk {
     pub out: Vec<u8>,
     pub is_draining: bool,
     pub counted: Vec<Counted>,
-    /// Sessions whose place was taken.
+    /// Sessions whose place was taken, to be closed when the call is over.
     pub replaced: Vec<Key>,
+    pub selectors: Selectors,
+    /// For whom proxies said that they speak.
+    pub proxied: Vec<Option<IpAddr>>,
+    pub store: Store,
+    /// Why tokens were refused.
+    pub refused_tokens: Vec<TokenError>,
+    /// What a trace of everybody shows, once it is on.
+    pub is_tracing: bool,
+    pub traced: Vec<(&'static str, String)>,
+    belongings: HashMap<Key, Belongings>,
+    told: Told,
+}
+
+/// What watchers are told, in its order.
+type Told = Arc<Mutex<Vec<(Key, Vec<u8>)>>>;
+
+/// What some connections have beside their session.
+#[derive(Default)]
+struct Belongings {
     extra: Option<Arc<Extra>>,
-    pub perms: Vec<String>,
+    perms: Vec<String>,
+    cursor: Option<Cursor>,
 }
 
 /// Writes down what is brought to others.
@@ -50,11 +79,12 @@ pub struct Courier {
 impl Default for Desk {
     fn default() -> Desk {
         let node = Node::new("10.0.0.7:8084".into(), "ws://x".into(), None, 100);
+        let (watches, told) = (Arc::new(Watches::default()), Told::default());
+        let on_presence = teller(watches.clone(), told.clone());
         Desk {
             post: Post {
-                roster: Roster::default(),
-                watches: Arc::new(Watches::default()),
-                groups: Groups::default(),
+                roster: Roster::default().observed_by(on_presence),
+                watches,
                 codes: UserCodes::new(&[7; 32]),
                 node: Arc::new(node),
             },
@@ -70,8 +100,38 @@ impl Default for Desk {
             is_draining: false,
             counted: Vec::new(),
             replaced: Vec::new(),
-            extra: None,
-            perms: Vec::new(),
+            selectors: Selectors::default(),
+            proxied: Vec::new(),
+            store: Store::default(),
+            refused_tokens: Vec::new(),
+            is_tracing: false,
+            traced: Vec::new(),
+            belongings: HashMap::new(),
+            told,
+        }
+    }
+}
+
+fn teller(watches: Arc<Watches>, told: Told) -> OnPresence {
+    Box::new(move |uid, is_online| {
+        let mut tail = Vec::new();
+        post::write_presence(uid, is_online, MessageId([9; 16]), 0, &mut tail);
+        let watchers = watches.watchers(uid);
+        let mut told = told.lock().unwrap();
+        told.extend(watchers.into_iter().map(|key| (key, tail.clone())));
+    })
+}
+
+impl Desk {
+    /// What watchers are told and were not yet.
+    pub fn notices(&mut self) -> Vec<(Key, Vec<u8>)> {
+        std::mem::take(&mut *self.told.lock().unwrap())
+    }
+
+    /// The connection is gone, and so is all that it had.
+    pub fn forget(&mut self, key: Key) {
+        if let Some(extra) = self.belongings.remove(&key).and_then(|of| of.extra) {
+            self.selectors.remove(key, &extra.metadata);
         }
     }
 }
@@ -120,31 +180,40 @@ impl Host for Desk {
         self.courier.message_id()
     }
 
-    fn proxied(&mut self, _client: Option<std::net::IpAddr>) {}
+    fn proxied(&mut self, client: Option<IpAddr>) {
+        self.proxied.push(client);
+    }
 
     fn admit(&mut self, _: &[&str], _: Tick, _: &Rules) -> Result<(), Refusal> {
         Ok(())
     }
 
-    fn arrive(&mut self, device: Option<&str>, metadata: Metadata) {
+    fn arrive(&mut self, device: Option<&str>, metadata: Metadata, cursor: Option<Cursor>) {
         let device = device.map(Box::from);
-        self.extra = Some(Arc::new(Extra { device, metadata }));
+        let belongings = self.belongings.entry(self.courier.key).or_default();
+        belongings.extra = Some(Arc::new(Extra { device, metadata }));
+        belongings.cursor = cursor;
     }
 
     fn bind(&mut self, identity: Identity, binding: Binding<'_>) -> (Identity, u16) {
-        let mut extra = self.extra.take();
+        let key = self.courier.key;
+        let belongings = self.belongings.entry(key).or_default();
         if let Some(device) = binding.device {
-            extra = Some(Arc::new(Extra {
+            let known = belongings.extra.take();
+            belongings.extra = Some(Arc::new(Extra {
                 device: Some(device.into()),
-                metadata: extra.map_or_else(Metadata::default, |known| known.metadata.clone()),
+                metadata: known.map_or_else(Metadata::default, |known| known.metadata.clone()),
             }));
         }
+        if let Some(extra) = &belongings.extra {
+            self.selectors.insert(key, &extra.metadata);
+        }
+        belongings.perms = binding.perms;
         let policy = Policy {
             is_single: binding.rules.session_policy == SessionPolicy::Single,
             sessions_max: binding.rules.limits.user_sessions_max,
         };
-        self.perms = binding.perms;
-        let key = self.courier.key;
+        let extra = belongings.extra.clone();
         let roster = &self.post.roster;
         let bound = roster.bind(identity, key, binding.since_secs, extra, policy);
         self.replaced.extend(bound.replaced);
@@ -152,11 +221,12 @@ impl Host for Desk {
     }
 
     fn grant(&mut self, perms: Vec<String>) {
-        self.perms = perms;
+        self.belongings.entry(self.courier.key).or_default().perms = perms;
     }
 
     fn is_granted(&self, perm: &str) -> bool {
-        self.perms.iter().any(|granted| granted == perm)
+        let belongings = self.belongings.get(&self.courier.key);
+        belongings.is_some_and(|of| of.perms.iter().any(|granted| granted == perm))
     }
 
     fn rename(&mut self, identity: &Identity) {
@@ -170,6 +240,7 @@ impl Host for Desk {
 
     fn unbind(&mut self, identity: &Identity) {
         self.post.roster.unbind(identity.uid(), self.courier.key);
+        self.post.watches.forget(self.courier.key);
     }
 
     fn user_code(&mut self, fingerprint: u64, identity: &Identity) -> String {
@@ -187,15 +258,52 @@ impl Host for Desk {
         let sender = Sender {
             identity: speaker.identity,
             key: self.courier.key,
-            is_online: speaker.is_online,
         };
         let cx = Circumstances {
             now_ms: speaker.now_ms,
             limits: &speaker.rules.limits,
-            groups_are_open: speaker.rules.groups_are_open,
             request_id: speaker.request_id,
         };
         self.post.carry_out(order, sender, cx, &mut self.courier)
+    }
+
+    fn ask(&mut self, request: Request, ticket: Ticket) -> bool {
+        self.store.ask(self.courier.key, request, ticket)
+    }
+
+    fn device(&self) -> String {
+        let belongings = self.belongings.get(&self.courier.key);
+        let extra = belongings.and_then(|of| of.extra.as_ref());
+        let device = extra.and_then(|extra| extra.device.as_deref());
+        device.unwrap_or(ANONYMOUS).to_owned()
+    }
+
+    fn origin(&self) -> Origin {
+        Origin {
+            device: self.device(),
+            connection: self.courier.key.bits(),
+        }
+    }
+
+    fn take_cursor(&mut self) -> Option<Cursor> {
+        self.belongings.get_mut(&self.courier.key)?.cursor.take()
+    }
+
+    fn owed(&self) -> usize {
+        self.out.len()
+    }
+
+    fn group(&mut self, id: &str, members: &[String], is_change: bool) -> GroupView {
+        let audience = is_change.then_some((members, Some(self.courier.key)));
+        self.post.group(id, members, audience, &mut self.courier)
+    }
+
+    fn group_refused(&mut self, error: &GroupError) {
+        match error {
+            GroupError::Full => self.strike(Limit::GroupMembers),
+            GroupError::TooMany(_) => self.strike(Limit::GroupsPerUser),
+            _ => {}
+        }
     }
 
     fn is_draining(&self) -> bool {
@@ -214,9 +322,15 @@ impl Host for Desk {
         self.courier.struck.push(limit);
     }
 
-    fn is_tracing(&self) -> bool {
-        false
+    fn token_refused(&mut self, why: TokenError) {
+        self.refused_tokens.push(why);
     }
 
-    fn trace(&mut self, _: SessionId<'_>, _: u64, _: &'static str, _: String) {}
+    fn is_tracing(&self) -> bool {
+        self.is_tracing
+    }
+
+    fn trace(&mut self, _: SessionId<'_>, _: u64, what: &'static str, detail: String) {
+        self.traced.push((what, detail));
+    }
 }

@@ -12,6 +12,7 @@
 
 pub mod desk;
 pub mod feed;
+mod store;
 mod turn;
 pub mod wire;
 
@@ -123,9 +124,19 @@ impl Rig {
     }
 
     pub fn token_until(&self, uid: &str, name: &str, expires_ms: u64) -> String {
+        self.sign(uid, name, expires_ms, &[])
+    }
+
+    /// A token that grants `perms`, good for an hour.
+    pub fn token_with(&self, uid: &str, perms: &[&str]) -> String {
+        let perms: Vec<String> = perms.iter().map(ToString::to_string).collect();
+        self.sign(uid, "", self.now.wall_ms + 3_600_000, &perms)
+    }
+
+    fn sign(&self, uid: &str, name: &str, expires_ms: u64, perms: &[String]) -> String {
         let identity = Identity::new(uid, name).unwrap();
         let keys = TokenKeys::parse(SECRET).unwrap();
-        keys.sign(&identity, expires_ms, &[])
+        keys.sign(&identity, expires_ms, perms)
     }
 }
 
@@ -144,6 +155,11 @@ impl Rig {
         });
         self.watch(peer);
         peer
+    }
+
+    /// The peer, which has said nothing yet, is a proxy that is believed.
+    pub fn trust(&mut self, peer: Peer) {
+        self.ends[peer.0].session.expect_proxy_header();
     }
 
     /// Asks for an upgrade of `target`; the answer is the first thing heard.
@@ -211,6 +227,26 @@ impl Rig {
 
     pub fn is_online(&self, peer: Peer) -> bool {
         self.ends[peer.0].session.is_online()
+    }
+
+    /// Known by name, online or not.
+    pub fn is_bound(&self, peer: Peer) -> bool {
+        self.ends[peer.0].session.identity().is_some()
+    }
+
+    /// A client of the echo endpoint: it hears what it says.
+    pub fn is_echo(&self, peer: Peer) -> bool {
+        let limits = self.ends[peer.0].session.limits(&self.rules);
+        std::ptr::eq(limits, &self.rules.echo_limits)
+    }
+
+    /// A user code of the peer; of one who is nobody, a code that reaches nobody.
+    pub fn code(&self, peer: Peer) -> String {
+        let identity = self.ends[peer.0].session.identity();
+        let uid = identity.map_or("nobody", Identity::uid);
+        let mut code = String::new();
+        self.desk.post.codes.write(7, key(peer), uid, &mut code);
+        code
     }
 
     pub fn peers(&self) -> impl Iterator<Item = Peer> + use<> {

@@ -1,14 +1,20 @@
 //! What the reactor does around a session: it takes what a call brought forth, writes as much as
-//! a socket takes, carries envelopes to the others, and buries who is over.
+//! a socket takes, carries envelopes to the others, closes those whose place was taken, and
+//! buries who is over.
 
 use std::io::IoSlice;
 
+use throng::command::Bye;
+use throng::hub::post::Selector;
+use throng::inbox::Ring;
+use throng::inbox::pump::Rung;
 use throng::parts::key::Key;
 use throng::protocol::envelope::Head;
 use throng::protocol::outbound;
 use throng::session::{Context, Phase, Session};
 
 use super::desk::Desk;
+use super::store::Served;
 use super::{End, Peer, Rig};
 
 impl Rig {
@@ -40,7 +46,79 @@ impl Rig {
         for (to, head, tail) in std::mem::take(&mut self.desk.courier.mail) {
             self.deliver(Peer(to.index()), head, &tail);
         }
+        for (to, tail) in self.desk.notices() {
+            self.deliver(Peer(to.index()), Head::Envelope, &tail);
+        }
+        for (frame, selector) in std::mem::take(&mut self.desk.courier.broadcasts) {
+            self.broadcast(&frame, selector.as_ref());
+        }
         self.flush(peer);
+        for key in std::mem::take(&mut self.desk.replaced) {
+            let why = Bye::Replaced;
+            self.call(Peer(key.index()), |session, cx| {
+                session.close(why.close_code(), why.reason(), cx);
+            });
+        }
+        self.serve_store();
+    }
+
+    /// Lets the store do what it was asked, and tells those who are to know.
+    pub fn serve_store(&mut self) {
+        let now_ms = self.now.wall_ms;
+        while let Some(served) = self.desk.store.serve(&self.desk.post.roster, now_ms) {
+            let Served {
+                to,
+                ticket,
+                outcome,
+                rings,
+            } = served;
+            self.call(Peer(to.index()), |session, cx| {
+                session.answered(ticket, outcome, cx);
+            });
+            for ring in rings {
+                self.ring(&ring);
+            }
+        }
+    }
+
+    fn ring(&mut self, ring: &Ring) {
+        for key in self.desk.post.roster.find(ring.uid()) {
+            self.call(Peer(key.index()), |session, cx| match ring {
+                Ring::Lost { .. } => session.look(cx),
+                Ring::Entry {
+                    epoch,
+                    seq,
+                    entry,
+                    but,
+                    ..
+                } => {
+                    let rung = Rung {
+                        epoch: *epoch,
+                        seq: *seq,
+                        entry,
+                        is_own: *but == Some(key.bits()),
+                    };
+                    session.rung(rung, cx);
+                }
+            });
+        }
+    }
+
+    fn broadcast(&mut self, frame: &[u8], selector: Option<&Selector>) {
+        let all: Vec<Peer> = match selector {
+            Some(selector) => {
+                let found = self.desk.selectors.find(selector);
+                found.iter().map(|key| Peer(key.index())).collect()
+            }
+            None => self.peers().collect(),
+        };
+        for peer in all {
+            let end = &mut self.ends[peer.0];
+            if end.session.is_online() {
+                end.outbox.push(frame);
+                self.flush(peer);
+            }
+        }
     }
 
     fn deliver(&mut self, to: Peer, head: Head, tail: &[u8]) {
@@ -88,6 +166,7 @@ impl Rig {
         if end.session.phase() == Phase::Over {
             end.is_gone = true;
             self.wheel.cancel(peer.0);
+            self.desk.forget(key(peer));
             return;
         }
         let deadline = end.session.deadline(self.now, &self.rules);

@@ -126,6 +126,32 @@ fn an_upgrade_may_come_in_any_pieces_with_frames_behind_it() {
 }
 
 #[test]
+fn behind_a_proxy_a_request_may_come_in_any_pieces_too() {
+    let header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\x0a\0\0\x01\x30\x39\x22\xb8";
+    let request = wire::head("/websocket", "");
+    let spoken = [&header[..], request.as_bytes()].concat();
+    let client = Some([192, 0, 2, 7].into());
+    let empty_lines_first = ["\r\n", &*request].concat();
+    // An end of a request, and as much of a header.
+    let not_http = b"\r\n\r\n(".to_vec();
+    for (bytes, proxied, expected) in [
+        (spoken, vec![client], 101),
+        (empty_lines_first.into_bytes(), vec![], 101),
+        (not_http, vec![], 400),
+    ] {
+        for feed in Feed::all() {
+            let mut rig = Rig::new();
+            rig.feed = feed.clone();
+            let peer = rig.knock(Newcomer::Admitted);
+            rig.trust(peer);
+            rig.say_bytes(peer, &bytes);
+            assert_eq!(status(&mut rig, peer), expected, "fed {feed:?}");
+            assert_eq!(rig.desk.proxied, proxied);
+        }
+    }
+}
+
+#[test]
 fn every_wrong_request_has_its_status() {
     let good = wire::head("/websocket", "");
     let cases = [

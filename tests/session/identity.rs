@@ -264,6 +264,60 @@ fn type_7_gives_a_name_that_later_notices_carry() {
 }
 
 #[test]
+fn connet_gives_a_name_as_type_7_does() {
+    let mut rig = Rig::new();
+    let (rose, guest) = (rig.user("rose"), rig.guest());
+    let connet = |token: &str, name: &str| {
+        let body = json!({"userName": name});
+        json!({"path": "connet", "token": token, "body": body, "requestId": "r"})
+    };
+    let token = rig.token_until("lily", "Lily", rig.now.wall_ms + 1000);
+    rig.say(guest, connet(&token, "Lil"));
+    let heard = rig.messages(guest);
+    assert_eq!(heard[1]["success"], true);
+    assert_eq!(rig.ask(rose, connet("", "Ro"))["statusCode"], 401);
+    let token = rig.token("rose");
+    assert_eq!(rig.ask(rose, connet(&token, "Rosie"))["success"], true);
+    let rename = json!({"path": "connect", "body": {"userName": "Ro"}});
+    assert_eq!(
+        rig.ask(rose, rename)["success"],
+        true,
+        "without a token too"
+    );
+    let group = json!({"type": 3, "params": {"groupId": "g", "userIdList": "lily"}});
+    assert_eq!(rig.ask(rose, group)["nameList"], json!(["Ro", "Lil"]));
+    let long = connet(&token, &"n".repeat(65));
+    assert_eq!(error_code(&rig.ask(rose, long)), 400);
+    let late = rig.guest();
+    rig.say(late, connet(&token, &"n".repeat(65)));
+    let heard = rig.messages(late);
+    assert_eq!(heard[0]["msg"]["userId"], "rose", "bound all the same");
+    assert_eq!(error_code(&heard[1]), 400);
+}
+
+#[test]
+fn why_a_token_is_refused_is_told_to_the_log_alone() {
+    let mut rig = Rig::new();
+    let expired = rig.token_until("rose", "", rig.now.wall_ms);
+    let forged = format!("{}A", &rig.token("rose")[..rig.token("rose").len() - 1]);
+    for token in [expired.as_str(), &forged, "nonsense"] {
+        let peer = rig.connect(&format!("/websocket?token={token}"));
+        assert_eq!(super::status(&mut rig, peer), 401);
+        let guest = rig.guest();
+        let said = connet(token);
+        rig.say(guest, said);
+        let answer = rig.heard(guest)[0].json();
+        assert_eq!(answer["msg"], "the token is refused");
+    }
+    let rose = rig.user("rose");
+    assert_eq!(error_code(&rig.ask(rose, connet(&expired))), 401);
+    use throng::session::auth::TokenError::{Expired, Malformed};
+    let why = &rig.desk.refused_tokens;
+    assert_eq!(why[..2], [Expired, Expired]);
+    assert_eq!(why[4..], [Malformed, Malformed, Expired]);
+}
+
+#[test]
 fn without_tokens_one_is_who_one_says() {
     let mut rig = Rig::without_tokens();
     let asked = rig.connect("/websocket?openid=rose&token=ignored");

@@ -4,6 +4,7 @@ use super::error_code;
 use super::rig::Rig;
 use super::rig::feed::{Chance, Feed};
 use super::rig::wire::{Frame, Heard};
+use throng::protocol::limits::Limit;
 
 /// A heartbeat of exactly `length` bytes.
 fn heartbeat(length: usize) -> String {
@@ -47,6 +48,26 @@ fn before_authentication_all_frames_have_eight_kilobytes() {
             );
         }
     }
+}
+
+#[test]
+fn each_limit_strikes_under_its_own_name() {
+    let struck = |target: &str, says: &[String]| {
+        let mut rig = Rig::new();
+        let peer = rig.connect(target);
+        says.iter().for_each(|text| rig.say(peer, text));
+        rig.desk.courier.struck
+    };
+    let order = || r#"{"to":"bob","msg":1}"#.to_owned();
+    let three = [order(), order(), order()];
+    assert_eq!(struck("/websocket", &three), [Limit::Strikes]);
+    let long = [heartbeat(4097)];
+    assert_eq!(struck("/websocket", &long), [Limit::Preauth]);
+    let pairs: String = (0..9).map(|n| format!("&k{n}=v")).collect();
+    let many = format!("/websocket?{pairs}");
+    assert_eq!(struck(&many, &[]), [Limit::MetadataPairs]);
+    let long = format!("/websocket?k={}", "v".repeat(256));
+    assert_eq!(struck(&long, &[]), [Limit::Metadata]);
 }
 
 #[test]

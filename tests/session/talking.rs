@@ -1,6 +1,7 @@
 //! What bound clients say to each other and to the node.
 
 use super::rig::feed::Feed;
+use super::rig::wire::Frame;
 use super::rig::{NODE, Rig};
 use super::{error_code, joins};
 use serde_json::json;
@@ -251,4 +252,35 @@ fn nothing_reaches_who_has_left_or_is_leaving() {
     rig.hang_up(bob);
     assert_eq!(rig.heard(bob), []);
     assert_eq!(rig.counts(), (1, 1));
+}
+
+#[test]
+fn a_trace_shows_the_clients_own_close() {
+    let mut rig = Rig::new();
+    let (rose, bob) = (rig.user("rose"), rig.user("bob"));
+    rig.desk.is_tracing = true;
+    rig.say_frame(rose, &Frame::close(1000, "bye"));
+    rig.say_frame(bob, &Frame::close(4000, ""));
+    let closed = |detail: &str| ("closed", detail.to_owned());
+    let expected = [closed("1000 by the client"), closed("4000 by the client")];
+    assert_eq!(rig.desk.traced, expected);
+}
+
+#[test]
+fn a_bad_user_of_a_group_is_blamed_and_not_the_group() {
+    let mut rig = Rig::new();
+    let rose = rig.user("rose");
+    let params = json!({"groupId": "g", "userIdList": ["bob", "a b"]});
+    let says = [
+        json!({"type": 3, "params": params}),
+        json!({"type": 14, "params": params}),
+        json!({"path": "group/create", "body": params}),
+        json!({"path": "group/join", "body": params}),
+    ];
+    for say in says {
+        let error = rig.ask(rose, &say);
+        assert_eq!(error_code(&error), 400);
+        let text = error.to_string();
+        assert!(text.contains(r#"userIdList names \"a b\","#), "{text}");
+    }
 }

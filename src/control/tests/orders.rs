@@ -38,7 +38,7 @@ fn those_who_are_not_here_are_named_and_the_others_are_served() {
     rig.bind("bob", Key::new(0, 1, 0));
     let reply = rig.post(
         "/rocketmq/mqmessage/message/send",
-        r#"{"to":["eve","bob","not an id"],"msg":"hi","store":false,"from":"shop"}"#,
+        r#"{"to":["eve","bob","zoe"],"msg":"hi","store":false,"from":"shop"}"#,
     );
     assert_eq!(reply.status, 200);
     let answer = reply.json();
@@ -46,7 +46,7 @@ fn those_who_are_not_here_are_named_and_the_others_are_served() {
         (&answer["success"], &answer["statusCode"]),
         (&json!(false), &json!(-501))
     );
-    assert_eq!(answer["content"], json!(["eve", "not an id"]));
+    assert_eq!(answer["content"], json!(["eve", "zoe"]));
     assert_eq!(answer["msg"], "存在找不到的客户端");
     let mail = rig.mail(0);
     assert_eq!(
@@ -99,6 +99,13 @@ fn orders_that_cannot_be_carried_out_are_refused_with_the_reason() {
         (r#"{"to":[],"msg":1,"store":false}"#, "to is empty"),
         (r#"{"to":[1],"msg":1,"store":false}"#, "array of user ids"),
         (r#"{"to":{},"msg":1,"store":false}"#, "array of user ids"),
+        (r#"{"to":["bob","a b"],"msg":1}"#, r#"to names \"a b\","#),
+        (r#"{"to":"","msg":1}"#, r#"to names \"\","#),
+        (r#"{"sendToAll":true,"msg":1,"delay":-1}"#, "below 0"),
+        (r#"{"to":["a"],"msg":1,"delay":1.5}"#, "a whole number"),
+        (r#"{"to":["a"],"msg":"\ud800"}"#, "surrogate"),
+        (r#"{"sendToAll":true,"msg":[1e309]}"#, "double"),
+        (r#"["a"]"#, "must be a JSON object"),
         (r#"{"to":["a"],"msg":1,"store":false,"delay":5}"#, "delay"),
         (r#"{"sendToAll":true,"msg":1,"delay":5}"#, "delay"),
         (r#"{"to":["a"],"msg":1,"selector":{"a":"b"}}"#, "selector"),
@@ -133,22 +140,52 @@ fn orders_that_cannot_be_carried_out_are_refused_with_the_reason() {
 }
 
 #[test]
+fn null_is_a_message_like_any_other() {
+    let rig = Rig::new();
+    rig.bind("bob", Key::new(0, 1, 0));
+    let reply = rig.send(r#"{"to":"bob","msg": null ,"delay":0.0}"#);
+    assert_eq!(reply.shaped(), 200);
+    let envelope = &rig.mail(0)[0].1;
+    assert_eq!(envelope.get("msg"), Some(&Value::Null));
+}
+
+#[test]
+fn a_message_is_no_larger_than_a_clients_own_may_be() {
+    let rig = Rig::new();
+    rig.bind("bob", Key::new(0, 1, 0));
+    let send = |bytes: usize| {
+        let msg = "x".repeat(bytes - 2);
+        // Space between the tokens is not passed on, and does not count.
+        rig.send(&format!(r#"{{"to":"bob","msg":  "{msg}"  }}"#))
+    };
+    assert_eq!(send(64 << 10).shaped(), 200);
+    let reply = send((64 << 10) + 1);
+    assert_eq!(reply.shaped(), 413);
+    assert!(reply.body.contains("65537"), "{}", reply.body);
+    assert_eq!(rig.mail(0).len(), 1);
+    let metrics = rig.get("/metrics").body;
+    let strikes = metrics
+        .lines()
+        .find(|line| line.contains("\"message_bytes_max\""));
+    assert!(
+        strikes.is_some_and(|line| line.ends_with(" 1")),
+        "{metrics}"
+    );
+}
+
+#[test]
 fn a_full_mailbox_is_said() {
     let rig = Rig::new();
     rig.bind("bob", Key::new(0, 1, 0));
     rig.bind("eve", Key::new(1, 1, 0));
-    let big = "x".repeat(900 << 10);
-    for _ in 0..4 {
-        assert_eq!(
-            rig.send(&format!(r#"{{"sendToAll":true,"msg":"{big}"}}"#))
-                .shaped(),
-            200
-        );
+    let big = format!(
+        r#"{{"sendToAll":true,"msg":"{}"}}"#,
+        "x".repeat((64 << 10) - 2)
+    );
+    for _ in 0..63 {
+        assert_eq!(rig.send(&big).shaped(), 200);
     }
-    let reply = rig.send(&format!(
-        r#"{{"sendToAll":true,"msg":"{big}{}"}}"#,
-        "x".repeat(120 << 10)
-    ));
+    let reply = rig.send(&big);
     assert_eq!(reply.shaped(), 503);
     assert_eq!(reply.json()["content"]["reason"], "busy");
     while rig.inboxes[0].next().is_some() {}

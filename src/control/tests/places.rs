@@ -280,6 +280,7 @@ fn groups_that_cannot_be_are_refused() {
             "an array of user ids",
         ),
         (r#"{"groupId":"h","userIdList":["a b"]}"#, "no user id"),
+        (r#"{"groupId":"h","userIdList":["a b"]}"#, r#"\"a b\""#),
     ] {
         let reply = make(body);
         assert_eq!(reply.shaped(), 400, "{body}");

@@ -172,6 +172,18 @@ fn the_page_lets_nothing_foreign_run() {
 }
 
 #[test]
+fn a_full_node_is_healthy_and_not_ready() {
+    let rig = Rig::new();
+    assert!((0..10).all(|_| rig.node.admit()));
+    let reply = rig.get("/ready");
+    assert_eq!(reply.shaped(), 503);
+    assert_eq!(reply.json()["content"]["reason"], "full");
+    assert_eq!(rig.get("/health").shaped(), 200);
+    rig.node.leave();
+    assert_eq!(rig.get("/ready").shaped(), 200);
+}
+
+#[test]
 fn a_draining_node_is_neither_healthy_nor_ready() {
     let rig = Rig::new();
     assert_eq!(

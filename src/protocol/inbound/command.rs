@@ -24,7 +24,7 @@ pub(super) fn read<'a>(
     about: &mut About<'a>,
 ) -> Result<Ask<'a>, &'static str> {
     let kind = fields.kind.and_then(Value::as_int);
-    let kind = kind.ok_or("type is not a number")?;
+    let kind = kind.ok_or("type is not a whole number")?;
     let mut params = match fields.params {
         Some(Value::Object(object)) => Params::collect(object, fields, about)?,
         _ => Params::default(),

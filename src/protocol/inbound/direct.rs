@@ -7,7 +7,7 @@ use crate::protocol::order::Order;
 pub(super) fn read<'a>(fields: &Fields<'_, 'a>) -> Result<Ask<'a>, &'static str> {
     let kind = match fields.msg_type {
         None | Some(Value::Text("")) => 1,
-        Some(value) => value.as_int().ok_or("msgType is not a number")?,
+        Some(value) => value.as_int().ok_or("msgType is not a whole number")?,
     };
     match kind {
         1 => {

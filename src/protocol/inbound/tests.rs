@@ -1,6 +1,7 @@
 //! Groups, chats, pushes and credentials, as they are read from each family.
 
 use super::*;
+use crate::protocol::json::is_taken_from_clients;
 use crate::protocol::order::{ChatText, FileType, GroupOrder};
 
 fn with<R>(text: &str, check: impl FnOnce(Result<Inbound<'_>, Malformed<'_>>) -> R) -> R {
@@ -88,6 +89,92 @@ fn the_families_are_told_apart_by_their_keys() {
         r#"{"type":11}x"#,
     ] {
         fault(text);
+    }
+}
+
+#[test]
+fn a_type_that_is_no_number_leaves_a_direct_frame_a_direct_frame() {
+    sends(r#"{"type":"abc","to":"z","msg":1}"#, &["z"], "1");
+    sends(r#"{"type":true,"to":"z","msg":2}"#, &["z"], "2");
+    with(r#"{"type":{},"msgType":3}"#, |inbound| {
+        let inbound = inbound.unwrap();
+        assert_eq!(inbound.about.family, Family::Direct);
+        assert_eq!(inbound.ask, Ask::Heartbeat);
+    });
+    assert_eq!(fault(r#"{"type":"abc"}"#), NO_FAMILY);
+}
+
+#[test]
+fn a_number_with_nothing_behind_its_point_is_a_whole_one() {
+    for text in [
+        r#"{"type":11.0}"#,
+        r#"{"type":1.1e1}"#,
+        r#"{"msgType":3.0}"#,
+    ] {
+        ask(text, |ask| assert_eq!(ask, Ask::Heartbeat, "{text}"));
+    }
+    ask(
+        r#"{"type":7.0,"params":{"loginStatus":0.0}}"#,
+        |ask| match ask {
+            Ask::Register { is_online, .. } => assert!(!is_online),
+            other => panic!("{other:?}"),
+        },
+    );
+    ask(
+        r#"{"type":1,"params":{"toMessageId":"b","message":"m","fileType":2.0}}"#,
+        |ask| match ask {
+            Ask::Order(Order::Chat { text, .. }) => {
+                assert_eq!(text.file_type, FileType::Number(2));
+            }
+            other => panic!("{other:?}"),
+        },
+    );
+    for (text, why) in [
+        (r#"{"type":11.5}"#, "type is not a whole number"),
+        (r#"{"msgType":3.5}"#, "msgType is not a whole number"),
+        (
+            r#"{"type":18446744073709551627}"#,
+            "type is not a whole number",
+        ),
+        (
+            r#"{"type":-9223372036854775809}"#,
+            "type is not a whole number",
+        ),
+        (
+            r#"{"msgType":18446744073709551616}"#,
+            "msgType is not a whole number",
+        ),
+        (r#"{"type":1e300}"#, "type is not a whole number"),
+    ] {
+        assert_eq!(fault(text), why, "{text}");
+    }
+}
+
+#[test]
+fn a_number_of_any_size_passes_if_a_double_holds_it() {
+    for number in [
+        "18446744073709551616",
+        "-9223372036854775809",
+        "123456789012345678901234567890",
+        "1e308",
+    ] {
+        let text = format!(r#"{{"to":"b","msg":{number},"x":[{number}]}}"#);
+        sends(&text, &["b"], number);
+        assert!(is_taken_from_clients(number), "{number}");
+    }
+    for refused in ["1e309", "-1e309", r#""\ud800""#, r#"["\udc00\ud800"]"#] {
+        let text = format!(r#"{{"to":"b","msg":{refused}}}"#);
+        assert_eq!(fault(&text), NOT_JSON, "{text}");
+        assert!(!is_taken_from_clients(refused), "{refused}");
+    }
+    for taken in [
+        "null",
+        "7",
+        r#""\ud83d\ude00""#,
+        "[]",
+        r#"{"a":[1.5,true]}"#,
+    ] {
+        assert!(is_taken_from_clients(taken), "{taken}");
     }
 }
 

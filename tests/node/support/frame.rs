@@ -19,7 +19,7 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
-const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+pub const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// A masked frame. `first`: the first byte, with FIN, reserved bits and opcode.
 pub fn encode(first: u8, payload: &[u8]) -> Vec<u8> {

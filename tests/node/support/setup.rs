@@ -9,8 +9,20 @@ use std::time::{Duration, Instant};
 
 use super::PATIENCE;
 use super::node::Node;
+use super::world::{self, World};
 
 pub const THRONG: &str = env!("CARGO_BIN_EXE_throng");
+
+/// Gives this process as many descriptors as it may have: often only a thousand are there at first.
+pub fn raise_descriptors() {
+    let line = format!(
+        "prlimit --pid {} --nofile=$(ulimit -Hn):",
+        std::process::id()
+    );
+    let status = Command::new("sh").args(["-c", &line]).status();
+    let status = status.expect("prlimit (of util-linux) is needed");
+    assert!(status.success(), "{line}");
+}
 
 /// A folder that goes with its owner.
 pub struct Folder(PathBuf);
@@ -87,6 +99,13 @@ impl Setup {
     pub fn descriptors(mut self, limit: u32) -> Setup {
         self.descriptors = Some(limit);
         self
+    }
+
+    /// Starts it in a world that can misbehave.
+    pub fn within(self, world: &World) -> Setup {
+        let library = world::library().display().to_string();
+        let path = world.path.display().to_string();
+        self.env("LD_PRELOAD", &library).env("WORLD", &path)
     }
 
     /// Nobody reads its standard error: every write to it fails.
