@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::records::{Entry, EntryBody, Head, Held, Seen, decode, encode};
+use super::records::{Entry, EntryBody, Head, Held, Pair, Seen, decode, encode};
 use super::rows::{self, Broken};
 use super::{Books, Ring};
 use crate::protocol::envelope::MessageId;
 
 /// Rows of old messages that are cleared away with each new one, at most.
-pub(super) const TRIM: usize = 4;
+const TRIM: usize = 4;
 /// Rows that are looked at for the oldest message of one sender.
 const LOOK: usize = 256;
 
@@ -23,6 +23,14 @@ pub struct Accept {
     /// The sender's own name for it; none: it is not told from others.
     pub msgid: Option<String>,
     pub entry: Entry,
+}
+
+/// What becomes of something that is remembered.
+enum Choice {
+    Forget,
+    Keep,
+    /// And keep all behind it.
+    Stop,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +62,8 @@ impl Books<'_> {
         }
         let seq = self.append(to, &mut head, entry, &row)?;
         self.save(to, &mut head)?;
-        self.remember(to, sender, msgid.as_deref(), entry, seq)?;
-        self.trim_seen(to, head.dropped, TRIM)?;
+        self.remember(to, sender, msgid.as_deref(), entry, seq, head.dropped)?;
+        self.trim_seen(to, head.dropped)?;
         Ok(Accepted::New(entry.id))
     }
 
@@ -81,27 +89,39 @@ impl Books<'_> {
         }))
     }
 
-    /// Forgets devices that are gone where the inbox is full. False: there is no room.
+    /// Forgets devices that are gone where the inbox is full, as many as it takes. False: there is
+    /// no room, and nothing has changed.
     pub(super) fn make_room(
         &mut self,
         uid: &str,
         head: &mut Head,
         bytes: usize,
     ) -> Result<bool, Broken> {
-        loop {
-            let is_full = head.entries >= self.rules.entries_max
-                || head.bytes + bytes as u64 > self.rules.bytes_max;
-            if !is_full {
+        let has_room = |head: &Head| {
+            head.entries < self.rules.entries_max
+                && head.bytes + bytes as u64 <= self.rules.bytes_max
+        };
+        if has_room(head) {
+            return Ok(true);
+        }
+        // First on a copy: devices are only given up where that helps.
+        let mut without = head.clone();
+        let mut freed_to = head.dropped;
+        while self.forget_one(uid, &mut without) {
+            let until = without.passed_by_all();
+            for (_, entry, bytes) in self.entries(uid, freed_to, until, usize::MAX)? {
+                without.discount(&entry, bytes);
+            }
+            freed_to = freed_to.max(until);
+            if has_room(&without) {
+                head.devices = without.devices;
+                head.forgotten = without.forgotten;
+                head.forgot_names = without.forgot_names;
+                self.drop_passed(uid, head)?;
                 return Ok(true);
             }
-            // A device is only given up where that helps: others have passed more than it has.
-            let before = head.clone();
-            if !self.forget_one(uid, head) || head.passed_by_all() <= head.dropped {
-                *head = before;
-                return Ok(false);
-            }
-            self.drop_passed(uid, head)?;
         }
+        Ok(false)
     }
 
     /// Puts an entry at the end of a log. The caller saves the head.
@@ -119,11 +139,16 @@ impl Books<'_> {
             head.entries += 1;
             head.bytes += row.len() as u64;
         }
-        let present = self.presence.devices(uid);
-        for name in &present {
-            let seq = head.seq;
-            self.know(head, name).offered = seq;
+        for name in &self.presence.devices(uid) {
+            let (seq, dropped) = (head.seq, head.dropped);
+            let device = self.know(head, name);
+            // One that is behind gets this from a page, later.
+            if device.offered.max(device.low).max(dropped) + 1 >= seq {
+                device.offered = seq;
+            }
         }
+        // Before the entry: who misses something hears that first.
+        self.ring_untold(uid, head);
         self.rows.put(&rows::entry(uid, head.seq), row)?;
         self.rings.push(Ring::Entry {
             uid: uid.to_owned(),
@@ -135,6 +160,7 @@ impl Books<'_> {
         Ok(head.seq)
     }
 
+    /// Remembers a message of the log `to`, which begins behind `dropped`.
     pub(super) fn remember(
         &mut self,
         to: &str,
@@ -142,6 +168,7 @@ impl Books<'_> {
         msgid: Option<&str>,
         entry: &Entry,
         seq: u64,
+        dropped: u64,
     ) -> Result<(), Broken> {
         let held = Held {
             seq,
@@ -159,92 +186,135 @@ impl Books<'_> {
         };
         self.rows
             .put(&rows::seen(to, sender, msgid), &encode(&seen))?;
-        let count = self.pair(to, sender)? + 1;
-        self.set_pair(to, sender, count)?;
-        if count > self.rules.seen_max {
-            self.forget_oldest(to, sender)?;
+        let mut pair = self.pair(to, sender)?;
+        pair.count += 1;
+        self.set_pair(to, sender, &pair)?;
+        if pair.count > self.rules.seen_max {
+            self.forget_oldest(to, sender, dropped, pair)?;
         }
         Ok(())
     }
 
-    /// Forgets messages of this inbox that are old, and have left the log, which begins behind
-    /// `dropped`; `limit` of them.
-    pub(super) fn trim_seen(
+    /// Forgets the oldest messages of this inbox while they are old and have left the log, which
+    /// begins behind `dropped`; a few of them.
+    pub(super) fn trim_seen(&mut self, uid: &str, dropped: u64) -> Result<(), Broken> {
+        let mut left = TRIM;
+        let chosen = self.choose(uid, None, &mut |id, held| {
+            if left == 0 || !self.is_old(id) || held.seq > dropped {
+                return Choice::Stop;
+            }
+            left -= 1;
+            Choice::Forget
+        })?;
+        self.forget_all(uid, chosen)
+    }
+
+    /// Forgets all messages of this inbox that are old and have left the log.
+    pub(super) fn sweep_seen(&mut self, uid: &str, dropped: u64) -> Result<(), Broken> {
+        let chosen = self.choose(uid, None, &mut |id, held| match self.is_old(id) {
+            false => Choice::Stop,
+            true if held.seq > dropped => Choice::Keep,
+            true => Choice::Forget,
+        })?;
+        self.forget_all(uid, chosen)
+    }
+
+    /// Forgets the oldest messages of `sender` that have left the log, as many as are too many.
+    fn forget_oldest(
         &mut self,
         uid: &str,
+        sender: &str,
         dropped: u64,
-        limit: usize,
+        mut pair: Pair,
     ) -> Result<(), Broken> {
-        let is_done = |id: MessageId, held: &Held| {
-            id.at_ms().saturating_add(self.rules.seen_ms) <= self.now_ms && held.seq <= dropped
-        };
-        for (id, held) in self.held(uid, limit, |id, held| is_done(id, held).then_some(true))? {
-            self.forget(uid, id, &held)?;
-        }
-        Ok(())
-    }
-
-    /// Forgets the oldest message of `sender` that has left the log.
-    fn forget_oldest(&mut self, uid: &str, sender: &str) -> Result<(), Broken> {
-        let dropped = self.load(uid)?.map_or(0, |head| head.dropped);
+        let mut left = pair.count - self.rules.seen_max;
         let mut looked = 0;
-        let found = self.held(uid, 1, |_, held| {
+        let from = pair.oldest;
+        let chosen = self.choose(uid, from, &mut |id, held| {
+            let is_own = held.sender == sender && held.msgid.is_some();
+            if looked == LOOK || left == 0 || (is_own && held.seq > dropped) {
+                return Choice::Stop;
+            }
             looked += 1;
-            let is_it = held.sender == sender && held.msgid.is_some() && held.seq <= dropped;
-            (looked <= LOOK).then_some(is_it)
+            pair.oldest = Some(id);
+            if !is_own {
+                return Choice::Keep;
+            }
+            left -= 1;
+            Choice::Forget
         })?;
-        for (id, held) in found {
-            self.forget(uid, id, &held)?;
-        }
-        Ok(())
+        self.forget_all(uid, chosen)?;
+        let left = self.pair(uid, sender)?;
+        let oldest = pair.oldest;
+        self.set_pair(uid, sender, &Pair { oldest, ..left })
     }
 
-    /// The oldest messages of an inbox that `choose` says true of, until it says nothing.
-    fn held(
+    fn is_old(&self, id: MessageId) -> bool {
+        id.at_ms().saturating_add(self.rules.seen_ms) <= self.now_ms
+    }
+
+    /// Messages of an inbox, from `from` on, or from the oldest, that `choose` says may go.
+    fn choose(
         &self,
         uid: &str,
-        limit: usize,
-        mut choose: impl FnMut(MessageId, &Held) -> Option<bool>,
+        from: Option<MessageId>,
+        choose: &mut dyn FnMut(MessageId, &Held) -> Choice,
     ) -> Result<Vec<(MessageId, Held)>, Broken> {
-        let from = rows::held_of(uid);
+        let all = rows::held_of(uid);
+        let first = from.map_or_else(|| all.clone(), |id| rows::held(uid, id));
         let (mut found, mut broken) = (Vec::new(), None);
         self.rows
-            .scan(&from, &rows::end_of(from.clone()), &mut |key, bytes| {
+            .scan(&first, &rows::end_of(all), &mut |key, bytes| {
                 let id = rows::message_of(key);
-                match decode::<Held>("held message", bytes) {
-                    Err(error) => broken = Some(error),
-                    Ok(held) => match choose(id, &held) {
-                        None => return false,
-                        Some(false) => {}
-                        Some(true) => found.push((id, held)),
-                    },
+                let held = match decode::<Held>("held message", bytes) {
+                    Ok(held) => held,
+                    Err(error) => {
+                        broken = Some(error);
+                        return false;
+                    }
+                };
+                match choose(id, &held) {
+                    Choice::Stop => return false,
+                    Choice::Keep => {}
+                    Choice::Forget => found.push((id, held)),
                 }
-                broken.is_none() && found.len() < limit
+                true
             })?;
         broken.map_or(Ok(found), Err)
+    }
+
+    /// Forgets these, except what is not due yet.
+    fn forget_all(&mut self, uid: &str, chosen: Vec<(MessageId, Held)>) -> Result<(), Broken> {
+        for (id, held) in chosen {
+            if held.seq != 0 || !self.is_scheduled(id)? {
+                self.forget(uid, id, &held)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn forget(&mut self, uid: &str, id: MessageId, held: &Held) -> Result<(), Broken> {
         self.rows.remove(&rows::held(uid, id))?;
         if let Some(msgid) = &held.msgid {
             self.rows.remove(&rows::seen(uid, &held.sender, msgid))?;
-            let count = self.pair(uid, &held.sender)?.saturating_sub(1);
-            self.set_pair(uid, &held.sender, count)?;
+            let mut pair = self.pair(uid, &held.sender)?;
+            pair.count = pair.count.saturating_sub(1);
+            self.set_pair(uid, &held.sender, &pair)?;
         }
         Ok(())
     }
 
-    fn pair(&self, uid: &str, sender: &str) -> Result<u32, Broken> {
+    fn pair(&self, uid: &str, sender: &str) -> Result<Pair, Broken> {
         let row = self.rows.get(&rows::pair(uid, sender))?;
-        let count = row.map(|bytes| decode("count of messages", &bytes));
-        Ok(count.transpose()?.unwrap_or(0))
+        let pair = row.map(|bytes| decode("count of messages", &bytes));
+        Ok(pair.transpose()?.unwrap_or_default())
     }
 
-    fn set_pair(&mut self, uid: &str, sender: &str, count: u32) -> Result<(), Broken> {
+    fn set_pair(&mut self, uid: &str, sender: &str, pair: &Pair) -> Result<(), Broken> {
         let key = rows::pair(uid, sender);
-        match count {
+        match pair.count {
             0 => self.rows.remove(&key),
-            count => self.rows.put(&key, &encode(&count)),
+            _ => self.rows.put(&key, &encode(pair)),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! A device has got entries: it passes them, and the senders of single chats hear of it.
 
-use super::accept::TRIM;
 use super::records::{Entry, EntryBody, Head, Held, decode, encode};
 use super::rows::{self, Broken};
 use super::{Books, Ring};
@@ -71,13 +70,10 @@ impl Books<'_> {
         }
         let moved = self.know(&mut head, device);
         let (low, above) = (moved.low, moved.above.clone());
-        if before
-            .device(device)
-            .is_some_and(|b| b.low < low || b.above != above)
-        {
-            moved.resync = false;
-        }
         self.drop_passed(uid, &mut head)?;
+        if head.dropped > before.dropped {
+            self.ring_untold(uid, &head);
+        }
         if head != before {
             self.save(uid, &mut head)?;
         }
@@ -104,6 +100,7 @@ impl Books<'_> {
             return Ok(false);
         }
         let known = self.know(head, device);
+        known.has_got(held.seq);
         if !known.has_passed(held.seq) {
             let at = known.above.partition_point(|&seq| seq < held.seq);
             known.above.insert(at, held.seq);
@@ -121,7 +118,9 @@ impl Books<'_> {
         seq: u64,
         begets: bool,
     ) -> Result<(), Broken> {
-        let low = self.know(head, device).low;
+        let known = self.know(head, device);
+        known.has_got(seq);
+        let low = known.low;
         if seq <= low {
             return Ok(());
         }
@@ -149,12 +148,16 @@ impl Books<'_> {
             return Ok(());
         };
         let (low, above) = (known.low, known.above.clone());
-        let held_up = self
-            .entries(uid, low.max(head.dropped), last, usize::MAX)?
-            .into_iter()
-            .find(|(seq, entry, _)| above.binary_search(seq).is_err() && !entry.is_notice());
+        let mut free = u64::MAX;
+        self.visit(uid, low.max(head.dropped), last, &mut |seq, bytes| {
+            let is_free =
+                above.binary_search(&seq).is_ok() || decode::<Entry>("entry", bytes)?.is_notice();
+            if !is_free {
+                free = seq;
+            }
+            Ok(is_free)
+        })?;
         let known = self.know(head, device);
-        let free = held_up.map_or(u64::MAX, |(seq, ..)| seq);
         let passed = known.above.partition_point(|&seq| seq < free);
         if let Some(&to) = known.above[..passed].last() {
             known.low = known.low.max(to);
@@ -219,14 +222,18 @@ impl Books<'_> {
         if head.notices > self.rules.notices_max {
             self.lose_oldest_notice(uid, head)?;
         }
-        self.trim_seen(uid, head.dropped, TRIM)
+        self.trim_seen(uid, head.dropped)
     }
 
     fn lose_oldest_notice(&mut self, uid: &str, head: &mut Head) -> Result<(), Broken> {
-        let oldest = self
-            .entries(uid, head.dropped, head.seq, usize::MAX)?
-            .into_iter()
-            .find(|(_, entry, _)| entry.is_notice());
+        let mut oldest = None;
+        self.visit(uid, head.dropped, head.seq, &mut |seq, bytes| {
+            let entry: Entry = decode("entry", bytes)?;
+            if entry.is_notice() {
+                oldest = Some((seq, entry, bytes.len()));
+            }
+            Ok(oldest.is_none())
+        })?;
         match oldest {
             Some((seq, entry, bytes)) => self.lose_entry(uid, head, seq, &entry, bytes),
             None => Ok(()),

@@ -3,7 +3,7 @@
 //! A message to a group is accepted when it stands in the group's log. Its members get it after
 //! that, in the order of the log, each once however often the work is begun.
 
-use super::accept::{Accepted, TRIM};
+use super::accept::Accepted;
 use super::records::{Entry, Group, GroupEntry, Held, Origin, decode, encode};
 use super::rows::{self, Broken};
 use super::{Books, Ring};
@@ -115,23 +115,30 @@ impl Books<'_> {
                 self.enter(id, group, named, rules)
             }
             GroupChange::Leave { uid } => {
-                if !is_member(uid) {
+                if !is_member(uid) || by.is_some_and(|by| by != uid) {
                     return Ok(Err(GroupError::NotMember));
                 }
                 group.members.retain(|member| member != uid);
                 self.rows.remove(&rows::member(uid, id))?;
                 if group.members.is_empty() {
-                    self.end(id, &group)?;
+                    self.end(id)?;
                 } else {
                     self.rows.put(&rows::group(id), &encode(&group))?;
                 }
                 Ok(Ok(group.members))
             }
             GroupChange::Delete => {
+                if by.is_some_and(|by| !is_member(by)) {
+                    return Ok(Err(GroupError::NotMember));
+                }
+                // What was accepted for its members is theirs.
+                for number in self.open_work(id)? {
+                    self.finish(id, number)?;
+                }
                 for uid in &group.members {
                     self.rows.remove(&rows::member(uid, id))?;
                 }
-                self.end(id, &group)?;
+                self.end(id)?;
                 Ok(Ok(group.members))
             }
             GroupChange::Look => match by {
@@ -180,13 +187,29 @@ impl Books<'_> {
         Ok(Ok(group.members))
     }
 
-    /// Its messages that are still under way have nobody to go to.
-    fn end(&mut self, id: &str, group: &Group) -> Result<(), Broken> {
+    /// A group that nobody is in: another one may have its id, and takes over nothing.
+    fn end(&mut self, id: &str) -> Result<(), Broken> {
+        let own = inbox_of(id);
         self.rows.remove(&rows::group(id))?;
-        for number in self.open_work(id)? {
-            self.rows.remove(&rows::work(id, number))?;
+        for all in [
+            rows::work_of(id),
+            rows::group_log_of(id),
+            rows::held_of(&own),
+            rows::seen_of(&own),
+            rows::pair_of(&own),
+        ] {
+            self.clear(&all, &rows::end_of(all.clone()))?;
         }
-        self.clear_log(id, group.seq + 1)
+        Ok(())
+    }
+
+    /// Forgets what is old of the messages to a group; false if there is none.
+    pub fn expire_group(&mut self, id: &str) -> Result<bool, Broken> {
+        let Some(group) = self.group(id)? else {
+            return Ok(false);
+        };
+        self.sweep_seen(&inbox_of(id), group.seq)?;
+        Ok(true)
     }
 
     /// The groups of a user, sorted.
@@ -203,17 +226,11 @@ impl Books<'_> {
 
     /// Groups behind `after`, sorted, at most `limit`.
     pub fn groups(&self, after: &str, limit: usize) -> Result<Vec<String>, Broken> {
-        let mut groups = Vec::new();
         let from = match after {
             "" => rows::all::groups(),
             id => rows::end_of(rows::group(id)),
         };
-        let to = rows::end_of(rows::all::groups());
-        self.rows.scan(&from, &to, &mut |key, _| {
-            groups.push(rows::first_id_of(key).to_owned());
-            groups.len() < limit
-        })?;
-        Ok(groups)
+        self.ids(&from, &rows::end_of(rows::all::groups()), limit)
     }
 
     /// Accepts a message to a group: from here on its members will get it.
@@ -228,16 +245,15 @@ impl Books<'_> {
         let Some(mut group) = self.group(id)? else {
             return Ok(GroupAccepted::Refused(GroupError::NotFound));
         };
-        if !group.members.contains(sender) {
-            return Ok(GroupAccepted::Refused(GroupError::NotMember));
-        }
-        // A group remembers its messages as an inbox does. No user has this name: an id holds
-        // no colon.
-        let inbox = format!("group:{id}");
+        // Before the sender's right to send: what was accepted once is not refused afterwards.
+        let inbox = inbox_of(id);
         match self.seen_before(&inbox, sender, msgid.as_deref(), &entry.body)? {
             Some(Accepted::Again(id)) => return Ok(GroupAccepted::Again(id)),
             Some(_) => return Ok(GroupAccepted::Conflict),
             None => {}
+        }
+        if !group.members.contains(sender) {
+            return Ok(GroupAccepted::Refused(GroupError::NotMember));
         }
         group.seq += 1;
         self.rows.put(&rows::group(id), &encode(&group))?;
@@ -249,8 +265,15 @@ impl Books<'_> {
         self.rows
             .put(&rows::group_log(id, group.seq), &encode(&logged))?;
         self.rows.put(&rows::work(id, group.seq), &[])?;
-        self.remember(&inbox, sender, msgid.as_deref(), entry, group.seq)?;
-        self.trim_seen(&inbox, group.seq, TRIM)?;
+        self.remember(
+            &inbox,
+            sender,
+            msgid.as_deref(),
+            entry,
+            group.seq,
+            group.seq,
+        )?;
+        self.trim_seen(&inbox, group.seq)?;
         Ok(GroupAccepted::New(entry.id))
     }
 
@@ -266,17 +289,21 @@ impl Books<'_> {
         let Some((id, number)) = first else {
             return Ok(false);
         };
-        let members = self.group(&id)?.map(|group| group.members);
-        let row = self.rows.get(&rows::group_log(&id, number))?;
+        self.finish(&id, number)?;
+        Ok(true)
+    }
+
+    fn finish(&mut self, id: &str, number: u64) -> Result<(), Broken> {
+        let members = self.group(id)?.map(|group| group.members);
+        let row = self.rows.get(&rows::group_log(id, number))?;
         if let (Some(members), Some(row)) = (members, row) {
             let logged: GroupEntry = decode("message of a group", &row)?;
             for uid in &members {
                 self.hand_over(uid, &logged)?;
             }
         }
-        self.rows.remove(&rows::work(&id, number))?;
-        self.clear_log(&id, number + 1)?;
-        Ok(true)
+        self.rows.remove(&rows::work(id, number))?;
+        self.rows.remove(&rows::group_log(id, number))
     }
 
     /// Puts a group's message into a member's inbox, unless it is there. One that is full gets a
@@ -297,7 +324,8 @@ impl Books<'_> {
             self.know(&mut head, &origin.device);
         }
         if !self.make_room(uid, &mut head, row.len())? {
-            self.miss(uid, &mut head);
+            let has_it = own.map(|origin| origin.device.as_str());
+            self.miss(uid, &mut head, has_it);
             return self.save(uid, &mut head);
         }
         let seq = self.append(uid, &mut head, entry, &row)?;
@@ -318,30 +346,23 @@ impl Books<'_> {
             owes_notice: false,
         };
         self.rows.put(&rows::held(uid, entry.id), &encode(&held))?;
-        self.trim_seen(uid, head.dropped, TRIM)
+        self.trim_seen(uid, head.dropped)
     }
 
     fn open_work(&self, id: &str) -> Result<Vec<u64>, Broken> {
         let mut open = Vec::new();
-        let (from, to) = (rows::work(id, 0), rows::work(id, u64::MAX));
-        self.rows.scan(&from, &to, &mut |key, _| {
-            open.push(rows::number_of(key));
-            true
-        })?;
+        let from = rows::work_of(id);
+        self.rows
+            .scan(&from, &rows::end_of(from.clone()), &mut |key, _| {
+                open.push(rows::number_of(key));
+                true
+            })?;
         Ok(open)
     }
+}
 
-    /// Drops the log before `number`: its members have it.
-    fn clear_log(&mut self, id: &str, number: u64) -> Result<(), Broken> {
-        let mut done = Vec::new();
-        let (from, to) = (rows::group_log(id, 0), rows::group_log(id, number));
-        self.rows.scan(&from, &to, &mut |key, _| {
-            done.push(key.to_vec());
-            true
-        })?;
-        for key in done {
-            self.rows.remove(&key)?;
-        }
-        Ok(())
-    }
+/// Where a group remembers its messages, as an inbox does. No user has this name: an id holds no
+/// colon.
+fn inbox_of(id: &str) -> String {
+    format!("group:{id}")
 }

@@ -27,7 +27,11 @@ impl Books<'_> {
         if let Some(before) = self.seen_before(to, sender, msgid.as_deref(), &entry.body)? {
             return Ok(before);
         }
-        self.remember(to, sender, msgid.as_deref(), entry, 0)?;
+        // 0 is the mark of what was due.
+        let due_ms = due_ms.max(1);
+        let dropped = self.load(to)?.map_or(0, |head| head.dropped);
+        self.rows.put(&rows::delay_id(entry.id), &encode(&due_ms))?;
+        self.remember(to, sender, msgid.as_deref(), entry, 0, dropped)?;
         let scheduled = Scheduled {
             to: to.clone(),
             sender: sender.clone(),
@@ -36,7 +40,6 @@ impl Books<'_> {
         };
         self.rows
             .put(&rows::delay(due_ms, entry.id), &encode(&scheduled))?;
-        self.rows.put(&rows::delay_id(entry.id), &encode(&due_ms))?;
         Ok(Accepted::New(entry.id))
     }
 
@@ -63,6 +66,13 @@ impl Books<'_> {
         self.rows.remove(&key)?;
         self.rows.remove(&rows::delay_id(id))?;
         Ok(Cancelled::Yes)
+    }
+
+    /// It waits for its time.
+    pub(super) fn is_scheduled(&self, id: MessageId) -> Result<bool, Broken> {
+        let row = self.rows.get(&rows::delay_id(id))?;
+        let due_ms = row.map(|bytes| decode::<u64>("due time", &bytes));
+        Ok(due_ms.transpose()?.is_some_and(|due_ms| due_ms > 0))
     }
 
     /// When the next message is due, Unix milliseconds.
@@ -124,7 +134,7 @@ impl Books<'_> {
                 self.rows.put(&key, &encode(&Held { seq, ..held }))?;
             }
         } else {
-            self.miss(uid, &mut head);
+            self.miss(uid, &mut head, None);
         }
         self.save(uid, &mut head)
     }

@@ -5,11 +5,13 @@ use std::ops::Bound;
 
 use super::rows::{Broken, Rows, Visit};
 
+type Bytes = Box<[u8]>;
+
 /// All rows, and how to take back what the open transaction has changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryRows {
-    rows: BTreeMap<Box<[u8]>, Box<[u8]>>,
-    undo: Vec<(Box<[u8]>, Option<Box<[u8]>>)>,
+    rows: BTreeMap<Bytes, Bytes>,
+    undo: Vec<(Bytes, Option<Bytes>)>,
 }
 
 impl MemoryRows {

@@ -19,6 +19,8 @@ mod read;
 pub mod records;
 pub mod rows;
 pub mod service;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -68,6 +70,9 @@ pub enum Ring {
     Lost { uid: String },
 }
 
+/// Takes a seq and the row of its entry; false: enough.
+type Look<'a> = dyn FnMut(u64, &[u8]) -> Result<bool, Broken> + 'a;
+
 /// All inboxes within one transaction.
 pub struct Books<'a> {
     pub rows: &'a mut dyn Rows,
@@ -103,21 +108,23 @@ impl Books<'_> {
         self.rows.put(&rows::head(uid), &encode(head))
     }
 
-    /// A device as the inbox knows it from now on. One that was forgotten is told that it may
-    /// have missed something; a new one begins with the oldest entry.
+    /// A device as the inbox knows it from now on. One that was forgotten, or may have been, is
+    /// told that it may have missed something; it begins, like a new one, with the oldest entry.
     fn know<'h>(&self, head: &'h mut Head, name: &str) -> &'h mut Device {
         let at = match head.devices.iter().position(|device| device.name == name) {
             Some(at) => at,
             None => {
                 let was_known = head.forgotten.iter().position(|known| known == name);
-                let device = Device {
+                let mut device = Device {
                     name: name.to_owned(),
                     low: head.dropped,
-                    resync: was_known.is_some() || head.lost,
+                    resync: was_known.is_some() || head.forgot_names || head.lost,
                     ..Device::default()
                 };
                 if let Some(at) = was_known {
                     head.forgotten.remove(at);
+                    // What is kept may have been sent to it before it was forgotten.
+                    device.offered = head.seq;
                 }
                 head.lost = false;
                 head.devices.push(device);
@@ -146,6 +153,7 @@ impl Books<'_> {
         head.forgotten.push(device.name);
         if head.forgotten.len() > self.rules.devices_max {
             head.forgotten.remove(0);
+            head.forgot_names = true;
         }
         true
     }
@@ -170,16 +178,11 @@ impl Books<'_> {
         entry: &Entry,
         bytes: usize,
     ) -> Result<(), Broken> {
-        if entry.is_notice() {
-            head.notices = head.notices.saturating_sub(1);
-        } else {
-            head.entries = head.entries.saturating_sub(1);
-            head.bytes = head.bytes.saturating_sub(bytes as u64);
-        }
+        head.discount(entry, bytes);
         self.rows.remove(&rows::entry(uid, seq))
     }
 
-    /// Drops an entry that some have not passed: they are told.
+    /// Drops an entry that some have not passed: they are told, unless they are to be told anyway.
     fn lose_entry(
         &mut self,
         uid: &str,
@@ -188,30 +191,50 @@ impl Books<'_> {
         entry: &Entry,
         bytes: usize,
     ) -> Result<(), Broken> {
-        let has_passed = |device: &Device| device.has_passed(seq);
-        self.lose(uid, head, has_passed);
-        self.drop_entry(uid, head, seq, entry, bytes)
-    }
-
-    /// Something never came into an inbox: every device is told.
-    fn miss(&mut self, uid: &str, head: &mut Head) {
-        self.lose(uid, head, |_| false);
-    }
-
-    /// Lets devices know that they miss something, except those that have it.
-    fn lose(&mut self, uid: &str, head: &mut Head, has_it: impl Fn(&Device) -> bool) {
         head.lost |= head.devices.is_empty();
         let mut is_news = false;
         for device in &mut head.devices {
-            if !has_it(device) {
+            if !device.has_passed(seq) {
                 is_news |= !device.resync;
                 device.resync = true;
+                // What was sent is not worth another word, but the old one is not enough either.
+                let told = device.told.filter(|_| seq <= device.offered);
+                device.told = told.map(|_| head.seq);
             }
         }
+        self.ring_lost(uid, is_news);
+        self.drop_entry(uid, head, seq, entry, bytes)
+    }
+
+    /// Something never came into an inbox: every device is told, except one that has it. Who was
+    /// told of an earlier loss is told again, but only when there is room: see `ring_untold`.
+    fn miss(&mut self, uid: &str, head: &mut Head, but: Option<&str>) {
+        head.lost |= head.devices.is_empty();
+        let mut is_news = false;
+        for device in &mut head.devices {
+            if Some(device.name.as_str()) != but {
+                is_news |= !device.resync;
+                device.resync = true;
+                device.told = None;
+            }
+        }
+        self.ring_lost(uid, is_news);
+    }
+
+    /// Rings where a connected device has not been told yet that it misses something.
+    fn ring_untold(&mut self, uid: &str, head: &Head) {
+        let mut untold = head.devices.iter().filter(|device| device.is_untold());
+        if let Some(first) = untold.next() {
+            let present = self.presence.devices(uid);
+            let is_here = |device: &Device| present.contains(&device.name);
+            self.ring_lost(uid, is_here(first) || untold.any(is_here));
+        }
+    }
+
+    fn ring_lost(&mut self, uid: &str, is_news: bool) {
         if is_news {
-            self.rings.push(Ring::Lost {
-                uid: uid.to_owned(),
-            });
+            let uid = uid.to_owned();
+            self.rings.push(Ring::Lost { uid });
         }
     }
 
@@ -223,19 +246,48 @@ impl Books<'_> {
         until: u64,
         limit: usize,
     ) -> Result<Vec<(u64, Entry, usize)>, Broken> {
-        let (from, to) = (rows::entry(uid, after + 1), rows::entry(uid, until + 1));
-        let (mut found, mut broken) = (Vec::new(), None);
-        if limit == 0 {
-            return Ok(found);
-        }
-        self.rows.scan(&from, &to, &mut |key, bytes| {
-            match decode("entry", bytes) {
-                Ok(entry) => found.push((rows::number_of(key), entry, bytes.len())),
-                Err(error) => broken = Some(error),
-            }
-            broken.is_none() && found.len() < limit
+        let mut found = Vec::new();
+        self.visit(uid, after, until, &mut |seq, bytes| {
+            found.push((seq, decode("entry", bytes)?, bytes.len()));
+            Ok(found.len() < limit)
         })?;
-        broken.map_or(Ok(found), Err)
+        Ok(found)
+    }
+
+    /// Shows the rows of entries behind `after` up to and with `until`, in order, until `look`
+    /// says false.
+    fn visit(&self, uid: &str, after: u64, until: u64, look: &mut Look<'_>) -> Result<(), Broken> {
+        let from = rows::entry(uid, after.saturating_add(1));
+        let to = rows::entry(uid, until.saturating_add(1));
+        let mut result = Ok(true);
+        self.rows.scan(&from, &to, &mut |key, bytes| {
+            result = look(rows::number_of(key), bytes);
+            result == Ok(true)
+        })?;
+        result.map(|_| ())
+    }
+
+    /// Removes the rows of `from..to`.
+    fn clear(&mut self, from: &[u8], to: &[u8]) -> Result<(), Broken> {
+        let mut keys = Vec::new();
+        self.rows.scan(from, to, &mut |key, _| {
+            keys.push(key.to_vec());
+            true
+        })?;
+        keys.iter().try_for_each(|key| self.rows.remove(key))
+    }
+
+    /// The ids that keys of `from..to` begin with, at most `limit`.
+    fn ids(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<String>, Broken> {
+        let mut ids = Vec::new();
+        self.rows.scan(from, to, &mut |key, _| {
+            let is_wanted = ids.len() < limit;
+            if is_wanted {
+                ids.push(rows::first_id_of(key).to_owned());
+            }
+            is_wanted
+        })?;
+        Ok(ids)
     }
 
     /// Drops what has grown old, in one inbox; false if it is not there.
@@ -262,7 +314,16 @@ impl Books<'_> {
                 break;
             }
         }
-        self.trim_seen(uid, head.dropped, usize::MAX)?;
+        // What has gone may be all that held up a device that had passed what follows.
+        for device in before
+            .devices
+            .iter()
+            .filter(|device| !device.above.is_empty())
+        {
+            self.advance(uid, &mut head, &device.name)?;
+        }
+        self.drop_passed(uid, &mut head)?;
+        self.sweep_seen(uid, head.dropped)?;
         if head != before {
             self.save(uid, &mut head)?;
         }
@@ -271,16 +332,10 @@ impl Books<'_> {
 
     /// Users that have an inbox, behind `after`, at most `limit`.
     pub fn users(&self, after: &str, limit: usize) -> Result<Vec<String>, Broken> {
-        let mut users = Vec::new();
         let from = match after {
             "" => rows::all::heads(),
             uid => rows::end_of(rows::head(uid)),
         };
-        self.rows
-            .scan(&from, &rows::end_of(rows::all::heads()), &mut |key, _| {
-                users.push(rows::first_id_of(key).to_owned());
-                users.len() < limit
-            })?;
-        Ok(users)
+        self.ids(&from, &rows::end_of(rows::all::heads()), limit)
     }
 }

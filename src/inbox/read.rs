@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Books;
-use super::records::{Entry, Head};
+use super::records::{Entry, Head, decode};
 use super::rows::Broken;
 use crate::protocol::metadata::ANONYMOUS;
 
@@ -66,7 +66,8 @@ pub struct Page {
     pub epoch: u64,
     /// Entries up to here may have been sent before.
     pub offered: u64,
-    /// Something was lost that the device had not passed: it is to be told.
+    /// Something was lost that the device had not passed, and nothing shows that it knows. A
+    /// connection tells it once, and again when it hears of another loss.
     pub resync: bool,
 }
 
@@ -144,8 +145,7 @@ impl Books<'_> {
                 ..Page::default()
             });
         };
-        let entries = self.entries(uid, after, head.seq, limit.min(PAGE_ENTRIES))?;
-        Ok(cut(&head, entries, after))
+        self.read(uid, &head, after, limit, |_| false)
     }
 
     /// Writes down a device that has been here and found no inbox.
@@ -187,7 +187,6 @@ impl Books<'_> {
     ) -> Result<(), Broken> {
         let fits = cursor.epoch == head.epoch && cursor.seq <= head.seq;
         if fits && (was_known || cursor.seq >= head.dropped) {
-            self.know(head, device).resync &= was_known;
             return self.pass_up_to(uid, head, device, cursor.seq, true);
         }
         self.know(head, device).resync = true;
@@ -204,46 +203,54 @@ impl Books<'_> {
     ) -> Result<Page, Broken> {
         let known = self.know(head, device).clone();
         let after = after.max(known.low).max(head.dropped);
-        let limit = limit.min(PAGE_ENTRIES);
-        let mut entries = self.entries(uid, after, head.seq, limit)?;
-        let read_to = match entries.last() {
-            Some((seq, ..)) if entries.len() == limit => *seq,
-            None if limit == 0 => after,
-            _ => head.seq,
-        };
-        entries.retain(|(seq, ..)| !known.has_passed(*seq));
-        let count = entries.len();
-        let mut page = cut(head, entries, after);
-        if page.entries.len() == count {
-            page.until = read_to;
-        }
+        let mut page = self.read(uid, head, after, limit, |seq| known.has_passed(seq))?;
         page.offered = known.offered;
         page.resync = known.resync;
-        let offered = page.entries.last().map_or(0, |(seq, _)| *seq);
-        let known = self.know(head, device);
-        known.offered = known.offered.max(offered);
+        let device = self.know(head, device);
+        if known.is_untold() {
+            device.told = Some(known.offered.max(known.low));
+        }
+        device.offered = known.offered.max(page.until.min(page.head_seq));
         Ok(page)
     }
-}
 
-/// As many of the entries as a page has bytes for, one at least.
-fn cut(head: &Head, entries: Vec<(u64, Entry, usize)>, after: u64) -> Page {
-    let mut left = PAGE_BYTES;
-    let mut page = Page {
-        until: after,
-        head_seq: head.seq,
-        epoch: head.epoch,
-        ..Page::default()
-    };
-    for (seq, entry, bytes) in entries {
-        if bytes > left && !page.entries.is_empty() {
-            break;
+    /// Entries behind `after` without those to `skip`: as many as were asked for and a page holds,
+    /// one at least.
+    fn read(
+        &self,
+        uid: &str,
+        head: &Head,
+        after: u64,
+        limit: usize,
+        skip: impl Fn(u64) -> bool,
+    ) -> Result<Page, Broken> {
+        let limit = limit.min(PAGE_ENTRIES);
+        let mut bytes_left = PAGE_BYTES;
+        let mut is_whole = true;
+        let mut page = Page {
+            until: after,
+            head_seq: head.seq,
+            epoch: head.epoch,
+            ..Page::default()
+        };
+        self.visit(uid, after, head.seq, &mut |seq, bytes| {
+            if !skip(seq) {
+                let fits = bytes.len() <= bytes_left || page.entries.is_empty();
+                is_whole = fits && page.entries.len() < limit;
+                if !is_whole {
+                    return Ok(false);
+                }
+                bytes_left = bytes_left.saturating_sub(bytes.len());
+                page.entries.push((seq, Arc::new(decode("entry", bytes)?)));
+            }
+            page.until = seq;
+            Ok(true)
+        })?;
+        if is_whole {
+            page.until = page.until.max(head.seq);
         }
-        left = left.saturating_sub(bytes);
-        page.entries.push((seq, Arc::new(entry)));
-        page.until = seq;
+        Ok(page)
     }
-    page
 }
 
 impl Attached {

@@ -30,6 +30,8 @@ pub struct Head {
     pub devices: Vec<Device>,
     /// Names of devices that were known once.
     pub forgotten: Vec<String>,
+    /// Such names were left out for want of room: whoever is not known may be one of them.
+    pub forgot_names: bool,
     /// When something was last done here, Unix milliseconds.
     pub touched_ms: u64,
 }
@@ -44,8 +46,12 @@ pub struct Device {
     pub above: Vec<u64>,
     /// The last entry that may have been sent to it.
     pub offered: u64,
-    /// Entries were dropped that it had not passed, or may have been lost: it has not moved since.
+    /// Entries were dropped that it had not passed, or may have been lost, and nothing shows yet
+    /// that it knows.
     pub resync: bool,
+    /// A page has told it of that. This is the last entry that may have been sent to it before,
+    /// or that was there when it lost more: once it passes a later one, it knows.
+    pub told: Option<u64>,
 }
 
 /// One entry of an inbox.
@@ -106,10 +112,19 @@ pub struct Seen {
     pub hash: [u8; 16],
 }
 
+/// How much is remembered of one sender to one receiver.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// Rows of `Seen`.
+    pub count: u32,
+    /// Nothing of this sender that may be forgotten is older than this message.
+    pub oldest: Option<MessageId>,
+}
+
 /// That an inbox holds or held a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// 0: not yet (it is due later).
+    /// 0: not yet (it is due later), or there was no room when it was due.
     pub seq: u64,
     pub sender: String,
     pub msgid: Option<String>,
@@ -163,6 +178,7 @@ impl Head {
             notices: 0,
             devices: Vec::new(),
             forgotten: Vec::new(),
+            forgot_names: false,
             touched_ms: 0,
         }
     }
@@ -175,6 +191,16 @@ impl Head {
         self.devices.iter_mut().find(|device| device.name == name)
     }
 
+    /// Counts an entry no more.
+    pub fn discount(&mut self, entry: &Entry, bytes: usize) {
+        if entry.is_notice() {
+            self.notices = self.notices.saturating_sub(1);
+        } else {
+            self.entries = self.entries.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(bytes as u64);
+        }
+    }
+
     /// What every known device has passed; nothing where none is known.
     pub fn passed_by_all(&self) -> u64 {
         let lows = self.devices.iter().map(|device| device.low);
@@ -185,6 +211,18 @@ impl Head {
 impl Device {
     pub fn has_passed(&self, seq: u64) -> bool {
         seq <= self.low || self.above.binary_search(&seq).is_ok()
+    }
+
+    /// It misses something, and no page has said so.
+    pub fn is_untold(&self) -> bool {
+        self.resync && self.told.is_none()
+    }
+
+    /// It has got `seq`. What was sent behind the word of a loss shows that this word has come.
+    pub fn has_got(&mut self, seq: u64) {
+        if self.told.is_some_and(|told| seq > told) {
+            (self.resync, self.told) = (false, None);
+        }
     }
 }
 

@@ -40,7 +40,7 @@ enum Kind {
     Entry = b'e',
     /// receiver, sender, msgid → Seen
     Seen = b's',
-    /// receiver, sender → how many rows of `Seen`
+    /// receiver, sender → Pair
     Pair = b'p',
     /// receiver, messageId → Held
     Held = b'i',
@@ -123,6 +123,14 @@ pub fn seen(uid: &str, sender: &str, msgid: &str) -> Vec<u8> {
     key
 }
 
+pub fn seen_of(uid: &str) -> Vec<u8> {
+    key(Kind::Seen, &[uid])
+}
+
+pub fn pair_of(uid: &str) -> Vec<u8> {
+    key(Kind::Pair, &[uid])
+}
+
 pub fn pair(uid: &str, sender: &str) -> Vec<u8> {
     key(Kind::Pair, &[uid, sender])
 }
@@ -151,6 +159,14 @@ pub fn member_of(uid: &str) -> Vec<u8> {
 
 pub fn group_log(group: &str, number: u64) -> Vec<u8> {
     numbered(Kind::GroupLog, group, number)
+}
+
+pub fn group_log_of(group: &str) -> Vec<u8> {
+    key(Kind::GroupLog, &[group])
+}
+
+pub fn work_of(group: &str) -> Vec<u8> {
+    key(Kind::Work, &[group])
 }
 
 pub fn work(group: &str, number: u64) -> Vec<u8> {

@@ -1,0 +1,97 @@
+//! The node's store, in memory: it answers as soon as the call that asked is over, unless a test
+//! holds it back.
+
+use smallvec::SmallVec;
+
+use throng::hub::roster::Roster;
+use throng::inbox::memory::MemoryRows;
+use throng::inbox::service::{Outcome, Request};
+use throng::inbox::{Books, InboxRules, Presence, Ring};
+use throng::parts::key::Key;
+use throng::session::ticket::Ticket;
+
+/// Of all inboxes.
+pub const EPOCH: u64 = 0xe1;
+
+#[derive(Default)]
+pub struct Store {
+    rows: MemoryRows,
+    letters: Vec<(Key, Request, Ticket)>,
+    /// Requests are refused: the queue is full.
+    pub is_jammed: bool,
+    /// Nothing can be read or written.
+    pub is_down: bool,
+    /// Requests wait.
+    pub is_held: bool,
+}
+
+/// What one request came to.
+pub struct Served {
+    pub to: Key,
+    pub ticket: Ticket,
+    pub outcome: Outcome,
+    pub rings: Vec<Ring>,
+}
+
+struct Here<'a>(&'a Roster);
+
+impl Presence for Here<'_> {
+    fn devices(&self, uid: &str) -> SmallVec<[String; 2]> {
+        self.0.devices(uid)
+    }
+}
+
+pub fn rules() -> InboxRules {
+    const HOUR_MS: u64 = 3_600_000;
+    InboxRules {
+        entries_max: 1000,
+        bytes_max: 8 << 20,
+        notices_max: 1000,
+        devices_max: 8,
+        ttl_ms: 7 * 24 * HOUR_MS,
+        seen_ms: 24 * HOUR_MS,
+        seen_max: 10_000,
+    }
+}
+
+impl Store {
+    pub fn ask(&mut self, from: Key, request: Request, ticket: Ticket) -> bool {
+        if self.is_jammed {
+            return false;
+        }
+        self.letters.push((from, request, ticket));
+        true
+    }
+
+    /// Serves the next request, and with it what is left to do for groups.
+    pub fn serve(&mut self, roster: &Roster, now_ms: u64) -> Option<Served> {
+        if self.is_held || self.letters.is_empty() {
+            return None;
+        }
+        let (to, request, ticket) = self.letters.remove(0);
+        let mut rings = Vec::new();
+        let outcome = if self.is_down {
+            Outcome::Down
+        } else {
+            let mut books = Books {
+                rows: &mut self.rows,
+                presence: &Here(roster),
+                rules: &rules(),
+                now_ms,
+                epoch: EPOCH,
+                rings: &mut rings,
+            };
+            let outcome = books.serve(&request).unwrap();
+            while books.work().unwrap() {}
+            books.deliver_due(usize::MAX).unwrap();
+            self.rows.commit();
+            outcome
+        };
+        Some(Served {
+            to,
+            ticket,
+            outcome,
+            rings,
+        })
+    }
+}
