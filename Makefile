@@ -20,7 +20,7 @@ lint: test-tools
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
-	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
+	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
 	cargo deny check licenses bans sources
 
 # The release binary: the suite moves 16 MiB messages through it.

@@ -123,6 +123,10 @@ fn limits_of_a_request() -> Vec<&'static str> {
         let target = format!("/websocket?q={}", &long[..300]);
         assert_eq!(refused(node, &request(&target, &[])), 400);
     });
+    trips(&node, "metadata_pairs_max", |node| {
+        let target = "/websocket?a=1&b=1&c=1&d=1&e=1&f=1&g=1&h=1&i=1";
+        assert_eq!(refused(node, &request(target, &[])), 400);
+    });
     trips(&node, "http_body_bytes_max", |node| {
         let body = json!({"sendToAll": true, "msg": "x".repeat(1 << 20)});
         assert_eq!(node.post("/api/v1/messages", &body).status, 413);
@@ -137,6 +141,7 @@ fn limits_of_a_request() -> Vec<&'static str> {
         "header_bytes_max",
         "headers_max",
         "metadata_bytes_max",
+        "metadata_pairs_max",
         "http_body_bytes_max",
         "max_connections",
     ]
