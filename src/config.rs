@@ -20,7 +20,7 @@ mod secret;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-pub use args::{Cli, Command, ServeArgs, TokenArgs};
+pub use args::{Cli, Command, ServeArgs, StoreArgs, StoreCommand, TokenArgs};
 pub use changes::Changes;
 pub use room::{DESCRIPTORS_KEPT, Room};
 pub use secret::{SECRET_FILE, SecretFileError, load_or_create_secret, load_secret};
@@ -59,6 +59,7 @@ pub struct Config {
     pub session_policy: SessionPolicy,
     /// Anybody may join a group, not only who is invited by a member.
     pub groups_are_open: bool,
+    pub store: StoreKind,
     pub data_dir: PathBuf,
     /// 0: connections are cut at once.
     pub drain_secs: u32,
@@ -80,6 +81,15 @@ pub enum Overflow {
     Farewell,
     /// HTTP 503.
     Refuse,
+}
+
+/// Where messages are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In a file in the data directory.
+    Disk,
+    /// Until the node ends.
+    Memory,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +155,7 @@ impl Default for Config {
             jwt: None,
             session_policy: SessionPolicy::Multi,
             groups_are_open: false,
+            store: StoreKind::Disk,
             data_dir: PathBuf::from("./throng-data"),
             drain_secs: 25,
             limits: Limits::default(),
@@ -188,6 +199,16 @@ impl TokenConfig {
             serve.given(),
         ))
     }
+}
+
+/// What `throng store` needs to know: the data directory.
+pub fn data_dir(args: &StoreArgs, environment: &Environment) -> Result<PathBuf, ConfigErrors> {
+    let serve = args.as_serve();
+    checks::prove_data_dir(Layers::read(
+        args.config.as_deref(),
+        &environment.0,
+        serve.given(),
+    ))
 }
 
 /// The variables that are ours.

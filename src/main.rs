@@ -6,11 +6,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use throng::config::{
-    AuthMode, Cli, Command, Config, ConfigErrors, Environment, SECRET_FILE, ServeArgs, TokenArgs,
-    TokenConfig, load_secret,
+    AuthMode, Cli, Command, Config, ConfigErrors, Environment, SECRET_FILE, ServeArgs, StoreArgs,
+    StoreCommand, TokenArgs, TokenConfig, data_dir, load_secret,
 };
 use throng::control::tokens;
 use throng::session::auth::TokenKeys;
+use throng::store::tool::{self, ToolError};
 
 #[global_allocator]
 static ALLOCATOR: jemallocator::Jemalloc = jemallocator::Jemalloc;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         None => serve(&cli.serve),
         Some(Command::Serve(args)) => serve(&args),
         Some(Command::Token(args)) => token(args),
+        Some(Command::Store(command)) => store(&command),
         Some(Command::Doctor { .. }) => {
             Err(Failure::bad("throng doctor is not built into this version"))
         }
@@ -91,6 +93,29 @@ fn token(args: TokenArgs) -> Result<(), Failure> {
     print(&token.text)
 }
 
+/// Works on the store of a node that does not run.
+fn store(command: &StoreCommand) -> Result<(), Failure> {
+    let dir_of = |args: &StoreArgs| data_dir(args, &Environment::of_process());
+    let (mut out, mut says) = (std::io::stdout().lock(), std::io::stderr().lock());
+    match command {
+        StoreCommand::Check(args) => tool::check(&dir_of(args)?, &mut out)?,
+        StoreCommand::Export { args, file } => {
+            tool::export(&dir_of(args)?, file.as_deref(), &mut out, &mut says)?;
+        }
+        StoreCommand::Import {
+            args,
+            new_epoch,
+            file,
+        } => {
+            let mut input = std::io::stdin().lock();
+            let dir = dir_of(args)?;
+            let rows = tool::import(&dir, file.as_deref(), &mut input, *new_epoch)?;
+            writeln!(says, "throng: {rows} rows were imported").map_err(Failure::at_run_time)?;
+        }
+    }
+    Ok(())
+}
+
 fn print(line: &str) -> Result<(), Failure> {
     writeln!(std::io::stdout(), "{line}").map_err(Failure::at_run_time)
 }
@@ -110,6 +135,12 @@ impl Failure {
             status: 1,
             sentence,
         }
+    }
+}
+
+impl From<ToolError> for Failure {
+    fn from(error: ToolError) -> Failure {
+        Failure::at_run_time(error)
     }
 }
 

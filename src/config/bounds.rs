@@ -23,6 +23,9 @@ const USER_SESSIONS_MAX: usize = 1000;
 const NAME_BYTES_MAX: usize = 64;
 const METADATA_PAIRS_MAX: usize = 64;
 const METADATA_BYTES_MAX: usize = 4096;
+/// An inbox is read and dropped in pieces, but each is walked over in one go.
+const INBOX_ENTRIES_MAX: u32 = 100_000;
+const INBOX_TTL_SECS_MAX: u32 = 366 * 24 * 3600;
 
 impl Prover {
     pub fn limits(&mut self, config: &mut Config) {
@@ -37,6 +40,7 @@ impl Prover {
         self.times(limits);
         self.crowds(limits);
         self.people(limits);
+        self.inboxes(limits);
         self.order(limits);
     }
 
@@ -154,6 +158,19 @@ impl Prover {
         );
     }
 
+    /// What is kept for one user.
+    fn inboxes(&mut self, limits: &Limits) {
+        let why = "with less nothing could be kept, with more one user could fill the disk";
+        let entries = Some(limits.inbox_entries_max);
+        let key = "limits.inbox_entries_max";
+        self.in_range(key, entries, 1..=INBOX_ENTRIES_MAX, why);
+        let bytes = Some(limits.inbox_bytes_max);
+        self.in_range("limits.inbox_bytes_max", bytes, 1..=QUEUE_BYTES_MAX, why);
+        let ttl = Some(limits.inbox_ttl_secs);
+        let why = "it counts seconds, and the disk has an end";
+        self.in_range("limits.inbox_ttl_secs", ttl, 1..=INBOX_TTL_SECS_MAX, why);
+    }
+
     fn times(&mut self, limits: &Limits) {
         let mut check = |key, value, least| self.secs(key, Some(value), least, &mut 0);
         check("limits.handshake_secs", limits.handshake_secs, 1);
@@ -179,6 +196,7 @@ impl Prover {
         let soft = ("queue_soft_bytes", limits.queue_soft_bytes);
         let hard = ("queue_hard_bytes", limits.queue_hard_bytes);
         let node = ("node_queue_bytes_max", limits.node_queue_bytes_max);
+        let inbox = ("inbox_bytes_max", limits.inbox_bytes_max);
         // 0 is a part of the memory, whatever that is.
         let is_set = node.1 > 0;
         for ((lower, low), (upper, high), why) in [
@@ -193,6 +211,11 @@ impl Prover {
                 message,
                 hard,
                 "or the largest message closes whoever does not read it at once",
+            ),
+            (
+                message,
+                inbox,
+                "or a message that may be sent has room in no inbox",
             ),
             (
                 soft,

@@ -52,6 +52,7 @@ impl Config {
             jwt,
             session_policy,
             groups_are_open,
+            store,
             data_dir,
             drain_secs,
             limits,
@@ -72,6 +73,7 @@ impl Config {
         changes.leave("max_connections", &self.max_connections, &max_connections);
         changes.leave("reactors", &self.reactors, &reactors);
         changes.leave("auth", &self.auth, &auth);
+        changes.leave("store", &self.store, &store);
         changes.leave("data_dir", &self.data_dir, &data_dir);
         changes.leave("backlog", &self.backlog, &backlog);
         changes.leave("log_format", &self.log_format, &log_format);

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::layers::{Layer, Layers};
-use super::{Config, ConfigErrors, LogFormat, TokenConfig};
+use super::{Config, ConfigErrors, LogFormat, StoreKind, TokenConfig};
 use crate::parts::key::Key;
 
 /// Longer times are taken for milliseconds.
@@ -44,6 +44,13 @@ pub fn prove_token(layers: Layers) -> Result<TokenConfig, ConfigErrors> {
     #[rustfmt::skip]
     let config = TokenConfig { auth, token_secret, data_dir };
     prover.end(config)
+}
+
+pub fn prove_data_dir(layers: Layers) -> Result<PathBuf, ConfigErrors> {
+    let mut prover = Prover { layers };
+    let mut config = Config::default();
+    prover.data_dir(&mut config);
+    prover.end(config.data_dir)
 }
 
 /// Takes the values out of the layers and collects what is wrong with them.
@@ -138,9 +145,12 @@ impl Prover {
     fn node(&mut self, config: &mut Config) {
         self.data_dir(config);
         match self.layers.file.store.take().as_deref() {
-            None | Some("memory") => {}
-            Some(store @ ("disk" | "redis")) => self.problem("store", unbuilt(store, "memory")),
-            Some(other) => self.problem("store", format!("= {other:?} is not one of: memory")),
+            None => {}
+            Some("redis") => self.problem("store", unbuilt("redis", "disk")),
+            Some(store) => {
+                let stores = [("disk", StoreKind::Disk), ("memory", StoreKind::Memory)];
+                self.choice("store", store, &stores, &mut config.store);
+            }
         }
         let reactors = self.layers.file.reactors;
         let why = "each is a thread; leave it out for one per core";

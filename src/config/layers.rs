@@ -264,7 +264,7 @@ fn is_unbuilt(key: &str) -> bool {
 fn unknown(name: &str, table: Option<&str>, key: &str) -> String {
     if is_unbuilt(key) && table.is_none() {
         return format!(
-            "{name} is not built into this version: a node works alone and keeps nothing. \
+            "{name} is not built into this version: a node works alone. \
                     Leave it out"
         );
     }

@@ -189,13 +189,16 @@ fn unbuilt_parts_are_refused_wherever_they_are_asked_for() {
     for mode in ["http", "redis"] {
         assert!(problem(&format!("auth = {mode:?}")).contains("not built"));
     }
-    for store in ["disk", "redis"] {
-        assert!(problem(&format!("store = {store:?}")).contains("not built"));
-    }
+    let says = problem("store = \"redis\"");
+    assert!(
+        says.contains("not built into this version: use \"disk\""),
+        "{says}"
+    );
     assert!(problem("redis = \"redis://x\"").contains("not built"));
     assert!(load("", &[("THRONG_REDIS", "redis://x")]).is_err());
     assert!(problem("store = \"tape\"").contains("not one of"));
-    assert!(load("--store memory --auth hmac", &[]).is_ok());
+    let memory = load("--store memory --auth hmac", &[("THRONG_STORE", "disk")]);
+    assert_eq!(memory.unwrap().store, StoreKind::Memory);
 }
 
 #[test]
@@ -292,6 +295,12 @@ fn single_values_keep_their_bounds() {
         "[limits]\ngroups_per_user_max = 0",
         "[limits]\ngroup_members_max = 10001",
         "[limits]\nwatches_max = 10001",
+        "[limits]\ninbox_entries_max = 0",
+        "[limits]\ninbox_entries_max = 100001",
+        "[limits]\ninbox_bytes_max = 65535",
+        "[limits]\ninbox_bytes_max = 1073741825",
+        "[limits]\ninbox_ttl_secs = 0",
+        "[limits]\ninbox_ttl_secs = 31622401",
         "[limits]\nname_bytes_max = 65",
         "[limits]\nmetadata_pairs_max = 65",
         "[limits]\nmetadata_bytes_max = 4097",
@@ -319,6 +328,7 @@ fn single_values_keep_their_bounds() {
         "[limits]\nnode_queue_bytes_max = 1048576",
         "[limits]\nwatches_max = 0\nmetadata_pairs_max = 0\nmetadata_bytes_max = 0",
         "[limits]\naddress_connections_max = 1\naddress_strangers_max = 1",
+        "[limits]\ninbox_entries_max = 1\ninbox_bytes_max = 65536\ninbox_ttl_secs = 1",
         "[limits]\nstrangers_percent_max = 100\nuser_sessions_max = 1000",
     ] {
         assert!(from_text(good).is_ok(), "{good}");

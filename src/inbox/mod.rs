@@ -11,9 +11,11 @@
 
 mod accept;
 mod ack;
+pub mod check;
 mod groups;
 mod later;
 pub mod memory;
+mod name;
 pub mod pump;
 mod read;
 pub mod records;
@@ -21,6 +23,7 @@ pub mod rows;
 pub mod service;
 #[cfg(test)]
 mod tests;
+pub mod text;
 
 use std::sync::Arc;
 
@@ -30,6 +33,7 @@ pub use accept::{Accept, Accepted};
 pub use ack::{Acknowledged, Reach};
 pub use groups::{GroupAccept, GroupAccepted, GroupChange, GroupError, GroupRules};
 pub use later::Cancelled;
+pub use name::RowName;
 pub use read::{Attach, Attached, Cursor, Page};
 use records::{Device, Entry, Head, decode, encode};
 use rows::{Broken, Rows};

@@ -1,7 +1,7 @@
 //! What stands in the rows: inboxes, entries, and what is remembered of messages.
 //!
 //! A record is a format version and then its fields (postcard). Fields are only ever added with a
-//! new version.
+//! new version. Their names are for exports alone (JSON); the format on disk knows none.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ const VERSION: u8 = 1;
 
 /// One user's inbox without its entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Head {
     /// Random; another one where the store may have lost something.
     pub epoch: u64,
@@ -38,6 +39,7 @@ pub struct Head {
 
 /// How far a device has got.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Device {
     pub name: String,
     /// Everything up to here is passed.
@@ -56,6 +58,7 @@ pub struct Device {
 
 /// One entry of an inbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Entry {
     pub id: MessageId,
     /// When it was accepted, Unix milliseconds.
@@ -68,6 +71,11 @@ pub struct Entry {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
 pub enum EntryBody {
     /// JSON text.
     Raw {
@@ -92,12 +100,14 @@ pub enum EntryBody {
 
 /// Who wrote a chat message, as it was then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Author {
     pub name: String,
     pub is_online: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Text {
     /// A JSON string with its quotes.
     pub message: String,
@@ -106,14 +116,17 @@ pub struct Text {
 
 /// That a message of a sender was accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Seen {
     pub id: MessageId,
     /// Of the body: another body under the same msgid is another message.
+    #[serde(with = "digits")]
     pub hash: [u8; 16],
 }
 
 /// How much is remembered of one sender to one receiver.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Pair {
     /// Rows of `Seen`.
     pub count: u32,
@@ -123,6 +136,7 @@ pub struct Pair {
 
 /// That an inbox holds or held a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Held {
     /// 0: not yet (it is due later), or there was no room when it was due.
     pub seq: u64,
@@ -134,6 +148,7 @@ pub struct Held {
 
 /// A group of users.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Group {
     /// In the order of joining.
     pub members: Vec<String>,
@@ -143,6 +158,7 @@ pub struct Group {
 
 /// A message to a group: the point from which on it is accepted, and the work that is left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GroupEntry {
     pub entry: Entry,
     pub sender: String,
@@ -151,6 +167,7 @@ pub struct GroupEntry {
 
 /// Where a message came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Origin {
     pub device: String,
     /// The connection, as long as it lives.
@@ -159,6 +176,7 @@ pub struct Origin {
 
 /// A message that is due later, or, without one, the trace of one that was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Scheduled {
     pub to: String,
     pub sender: String,
@@ -230,6 +248,21 @@ impl Entry {
     /// A type 17: it takes no place and begets nothing.
     pub fn is_notice(&self) -> bool {
         matches!(self.body, EntryBody::Delivered { .. })
+    }
+}
+
+/// Sixteen bytes in the form of a message id.
+mod digits {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::protocol::envelope::MessageId;
+
+    pub fn serialize<S: Serializer>(bytes: &[u8; 16], to: S) -> Result<S::Ok, S::Error> {
+        MessageId(*bytes).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 16], D::Error> {
+        Ok(MessageId::deserialize(from)?.0)
     }
 }
 

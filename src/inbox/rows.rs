@@ -33,7 +33,7 @@ impl Broken {
 /// Kinds of rows. The letters are part of the format on disk.
 #[derive(Clone, Copy)]
 #[repr(u8)]
-enum Kind {
+pub(super) enum Kind {
     /// user → Head
     Head = b'h',
     /// user, seq → Entry
@@ -56,6 +56,25 @@ enum Kind {
     Delay = b'd',
     /// messageId → due ms, 0 when it was due
     DelayId = b'D',
+}
+
+impl Kind {
+    pub fn of(letter: u8) -> Option<Kind> {
+        const ALL: [Kind; 11] = [
+            Kind::Head,
+            Kind::Entry,
+            Kind::Seen,
+            Kind::Pair,
+            Kind::Held,
+            Kind::Group,
+            Kind::Member,
+            Kind::GroupLog,
+            Kind::Work,
+            Kind::Delay,
+            Kind::DelayId,
+        ];
+        ALL.into_iter().find(|kind| *kind as u8 == letter)
+    }
 }
 
 fn key(kind: Kind, ids: &[&str]) -> Vec<u8> {
@@ -115,6 +134,11 @@ pub fn head(uid: &str) -> Vec<u8> {
 
 pub fn entry(uid: &str, seq: u64) -> Vec<u8> {
     numbered(Kind::Entry, uid, seq)
+}
+
+/// Behind the last entry of a user.
+pub fn end_of_entries(uid: &str) -> Vec<u8> {
+    end_of(key(Kind::Entry, &[uid]))
 }
 
 pub fn seen(uid: &str, sender: &str, msgid: &str) -> Vec<u8> {
@@ -189,6 +213,9 @@ pub fn delay_id(id: MessageId) -> Vec<u8> {
 /// All rows of one kind begin with it.
 pub mod all {
     use super::Kind;
+
+    /// Behind the last row of any kind.
+    pub const END: &[u8] = &[0xff];
 
     pub fn heads() -> Vec<u8> {
         vec![Kind::Head as u8]

@@ -3,12 +3,13 @@
 //! An envelope is one JSON object in two parts: a short head that is the receiving session's own
 //! (`sessionId`, `to`), and a tail that all receivers share.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::order::{ChatText, FileType};
 
 /// 128 bits, written as 32 hex digits. Those of messages that are stored begin with the time.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct MessageId(pub [u8; 16]);
 
 impl MessageId {
@@ -52,6 +53,28 @@ impl MessageId {
             ];
         }
         hex
+    }
+}
+
+/// The digits for people, the bytes for everything else.
+impl Serialize for MessageId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() {
+            to.collect_str(self)
+        } else {
+            self.0.serialize(to)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for MessageId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<MessageId, D::Error> {
+        if !from.is_human_readable() {
+            return Ok(MessageId(<[u8; 16]>::deserialize(from)?));
+        }
+        let text = String::deserialize(from)?;
+        MessageId::from_hex(&text)
+            .ok_or_else(|| D::Error::custom(format!("{text:?} is no message id")))
     }
 }
 

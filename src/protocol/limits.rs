@@ -60,6 +60,10 @@ pub struct Limits {
     /// Groups that a user is in, and members of a group; past it error 409.
     pub groups_per_user_max: usize,
     pub group_members_max: usize,
+    /// Of one inbox: messages and their bytes, past either error 503; and how long they are kept.
+    pub inbox_entries_max: u32,
+    pub inbox_bytes_max: usize,
+    pub inbox_ttl_secs: u32,
     /// Users whose presence one connection watches; past it error 400.
     pub watches_max: usize,
     /// Display name; past it error 400.
@@ -107,6 +111,9 @@ impl Default for Limits {
             strangers_percent_max: 50,
             groups_per_user_max: 128,
             group_members_max: 500,
+            inbox_entries_max: 1000,
+            inbox_bytes_max: 8 << 20,
+            inbox_ttl_secs: 7 * 24 * 3600,
             watches_max: 256,
             name_bytes_max: 64,
             metadata_pairs_max: 8,

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::config::SecretFileError;
 use crate::reactor::StartError;
 use crate::session::auth::{JwtKeyError, SecretError};
+use crate::store::OpenError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -22,6 +23,8 @@ pub enum ServeError {
         option: &'static str,
         source: io::Error,
     },
+    #[error(transparent)]
+    Store(#[from] OpenError),
     #[error(transparent)]
     Reactor(#[from] StartError),
     #[error("a reactor failed: {0}")]

@@ -33,7 +33,7 @@ use crate::log::Log;
 use crate::mailbox::{Switchboard, store_box};
 use crate::reactor::Shared;
 use crate::stats::ReactorStats;
-use crate::store::{self, Keeper};
+use crate::store::{self, Keeper, LiveRules};
 use life::Events;
 use plan::Plan;
 use reload::{Reload, Untold};
@@ -55,6 +55,8 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
     let (mailboxes, inboxes) = start::mailboxes(plan.reactors)?;
     let (starting, listen) = start::start_reactors(&config, &plan, inboxes, &stats)?;
 
+    // Before anything is promised to anybody: it may be in use, or damaged.
+    let (store, epoch) = start::store(&config)?;
     let api = control::bind(config.api).map_err(|source| ServeError::Listen {
         addr: config.api,
         option: "--api",
@@ -83,16 +85,17 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
     });
     let (store_box, letters) = store_box();
     let store_is_up = Arc::new(AtomicBool::new(true));
+    let inbox_rules = LiveRules::new(rules::inbox_rules(&config.limits));
     let keeper = Keeper {
-        store: Box::new(store::Memory::default()),
+        store,
         letters,
         post: post.clone(),
         switchboard: switchboard.clone(),
-        rules: rules::inbox_rules(),
-        epoch: start::epoch()?,
+        rules: inbox_rules.clone(),
+        epoch,
         is_up: store_is_up.clone(),
     };
-    store::spawn(keeper)?;
+    let storekeeper = store::spawn(keeper)?;
     let traces = Arc::new(Traces::default());
     let origin = Instant::now();
     let shared = Arc::new(Shared {
@@ -143,6 +146,7 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
     let reload = Reload {
         config,
         rules,
+        inbox_rules,
         load,
         log,
         control: &control,
@@ -153,5 +157,7 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
     let watchdog = Watchdog::new(stats, origin);
     let outcome = life::serve_until_drained(&node, &switchboard, &events, reload, watchdog);
     control.stop();
+    // Nobody is left who would ask for anything: what is on its way to the disk arrives there.
+    storekeeper.end();
     outcome
 }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::ServeError;
-use super::rules::{apply_to_node, auth, rules, with_secret};
+use super::rules::{apply_to_node, auth, inbox_rules, rules, with_secret};
 use crate::command::ToReactor;
 use crate::config::{Changes, Config, ConfigErrors};
 use crate::control::{Control, Live};
@@ -16,6 +16,7 @@ use crate::hub::node::Node;
 use crate::log::Log;
 use crate::mailbox::Switchboard;
 use crate::session::rules::Rules;
+use crate::store::LiveRules;
 
 /// Reads the configuration as it was read at the start.
 pub type Load<'a> = &'a dyn Fn() -> Result<Config, ConfigErrors>;
@@ -24,6 +25,8 @@ pub struct Reload<'a> {
     /// With its secret.
     pub config: Config,
     pub rules: Arc<Rules>,
+    /// Those of the storekeeper.
+    pub inbox_rules: LiveRules,
     pub load: Load<'a>,
     pub log: Log,
     pub control: &'a Control,
@@ -69,6 +72,7 @@ impl Reload<'_> {
         self.config = config;
         self.rules = Arc::new(rules);
         apply_to_node(&self.rules, &self.node);
+        self.inbox_rules.set(inbox_rules(&self.rules.limits));
         // First, so that what follows is written as it is wanted now.
         self.log.set_level(self.config.log_level);
         warn_of(&self.config.warnings);

@@ -83,14 +83,14 @@ fn origins(config: &Config) -> Origins {
 }
 
 /// How much is kept in an inbox, and for how long.
-pub fn inbox_rules() -> InboxRules {
+pub fn inbox_rules(limits: &Limits) -> InboxRules {
     const HOUR_MS: u64 = 3600 * 1000;
     InboxRules {
-        entries_max: 1000,
-        bytes_max: 8 << 20,
+        entries_max: limits.inbox_entries_max,
+        bytes_max: limits.inbox_bytes_max as u64,
         notices_max: 1000,
         devices_max: 8,
-        ttl_ms: 7 * 24 * HOUR_MS,
+        ttl_ms: u64::from(limits.inbox_ttl_secs) * 1000,
         seen_ms: 24 * HOUR_MS,
         seen_max: 10_000,
     }

@@ -12,10 +12,11 @@ use signal_hook::iterator::Signals;
 
 use super::ServeError;
 use super::plan::Plan;
-use crate::config::{Config, Overflow};
+use crate::config::{Config, Overflow, StoreKind};
 use crate::mailbox::{Inbox, Mailbox, mailbox};
 use crate::reactor::{self, Starting};
 use crate::stats::ReactorStats;
+use crate::store::{self, Disk, Memory, Store};
 
 pub fn mailboxes(count: usize) -> io::Result<(Vec<Mailbox>, Vec<Inbox>)> {
     let pairs: io::Result<Vec<_>> = (0..count).map(|_| mailbox()).collect();
@@ -31,9 +32,20 @@ pub fn seed() -> Result<[u64; 2], ServeError> {
     Ok(halves.map(u64::from_be_bytes))
 }
 
-/// The epoch of inboxes that begin in this life of the node.
-pub fn epoch() -> Result<u64, ServeError> {
-    Ok(seed()?[0] >> 32)
+/// The store, and the epoch of inboxes that begin now. One that forgets with the process has
+/// another one in each life of the node.
+pub fn store(config: &Config) -> Result<(Box<dyn Store>, u64), ServeError> {
+    Ok(match config.store {
+        StoreKind::Disk => {
+            let disk = Disk::open(&config.data_dir)?;
+            let epoch = disk.epoch();
+            (Box::new(disk), epoch)
+        }
+        StoreKind::Memory => {
+            let epoch = store::new_epoch().map_err(ServeError::Random)?;
+            (Box::new(Memory::default()), epoch)
+        }
+    })
 }
 
 /// Starts all reactors and returns where they listen.

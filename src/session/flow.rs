@@ -141,11 +141,7 @@ fn envelope(entry: &Entry) -> Envelope<'_> {
                 },
             )
         }
-        EntryBody::GroupChat {
-            from,
-            group,
-            text,
-        } => {
+        EntryBody::GroupChat { from, group, text } => {
             let from = Party {
                 uid: &entry.from,
                 name: &from.name,

@@ -4,42 +4,51 @@
 //! durability is shared by all who wait.
 //! Invariants: nobody is answered, and no bell is rung, before the transaction is committed; if
 //! it is rolled back, nothing of it happened and everybody hears so; if nobody knows, nobody
-//! hears anything.
+//! hears anything. Before it ends, all that was asked for is served, and the store is closed.
 //! Neighbours: requests come by letter, answers and entries go by mail to the reactors.
 
+mod disk;
 mod memory;
+pub mod tool;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::RecvTimeoutError;
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use smallvec::SmallVec;
 
 use crate::command::{Letter, ReplyTo, RungOut, ToReactor};
 use crate::hub::post::Post;
-use crate::inbox::rows::{Broken, Rows};
+use crate::inbox::rows::{Broken, Rows, Visit};
 use crate::inbox::service::{Outcome, Request};
 use crate::inbox::{Books, InboxRules, Presence, Ring};
 use crate::mailbox::{Letters, Switchboard};
 use crate::parts::key::Key;
 
+pub use disk::{Disk, Look, OpenError, STORE_FILE, new_epoch};
 pub use memory::Memory;
 
-/// Requests in one transaction at most.
-const BATCH_MAX: usize = 1024;
+/// Requests in one transaction at most: with more, those who came first wait for longer than
+/// their share of the disk's time saves.
+const BATCH_MAX: usize = 512;
 /// Messages of groups that are brought to their members with one batch, at most.
 const WORK_MAX: usize = 4;
 /// Messages that fall due with one batch, at most.
 const DUE_MAX: usize = 256;
-/// How often old entries are looked for, and in how many inboxes at a time.
+/// How often old entries are looked for, and in how many inboxes at a time. Where that changes
+/// many rows, the rest waits for the next batch.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_USERS: usize = 1000;
+const SWEEP_CHANGES: usize = 500;
 /// How soon a full mailbox is tried again.
 const RETRY: Duration = Duration::from_millis(50);
+/// How long the node waits for the storekeeper at its end: a disk may never answer.
+const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where rows are kept.
 pub trait Store: Send {
@@ -56,6 +65,9 @@ pub enum Failure {
     /// It is as if it had not been tried.
     #[error("{0}")]
     NotDone(Broken),
+    /// The same, and nothing else would be done either at present.
+    #[error("{0}")]
+    Down(Broken),
     /// Nobody knows whether it is.
     #[error("it is not known whether it was written: {0}")]
     Unknown(Broken),
@@ -67,26 +79,76 @@ pub struct Keeper {
     pub letters: Letters,
     pub post: Arc<Post>,
     pub switchboard: Switchboard,
-    pub rules: InboxRules,
+    pub rules: LiveRules,
     /// Of inboxes that begin now.
     pub epoch: u64,
     /// Whether the store does what it is asked; others look at it.
     pub is_up: Arc<AtomicBool>,
 }
 
-/// Starts the thread. It ends when nobody is left who could write to it.
-pub fn spawn(keeper: Keeper) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new()
+/// The rules that the next batch goes by.
+#[derive(Clone)]
+pub struct LiveRules(Arc<Mutex<InboxRules>>);
+
+impl LiveRules {
+    pub fn new(rules: InboxRules) -> LiveRules {
+        LiveRules(Arc::new(Mutex::new(rules)))
+    }
+
+    pub fn set(&self, rules: InboxRules) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    fn get(&self) -> InboxRules {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The thread, for whoever ends it.
+pub struct Storekeeper {
+    thread: JoinHandle<()>,
+    end: Sender<()>,
+}
+
+pub fn spawn(keeper: Keeper) -> io::Result<Storekeeper> {
+    let (end, ending) = bounded(1);
+    let thread = std::thread::Builder::new()
         .name("store".into())
-        .spawn(move || Work::new(keeper).run())
+        .spawn(move || Work::new(keeper, ending).run())?;
+    Ok(Storekeeper { thread, end })
+}
+
+impl Storekeeper {
+    /// Returns when all that was asked for so far is done and the store is closed. Whoever asks
+    /// later finds a full queue.
+    pub fn end(self) {
+        let deadline = Instant::now() + END_PATIENCE;
+        let _ = self.end.send(());
+        while !self.thread.is_finished() {
+            if Instant::now() > deadline {
+                tracing::error!(
+                    "the store does not come to its end: what was not answered may be lost"
+                );
+                return;
+            }
+            sleep(Duration::from_millis(2));
+        }
+        tracing::info!("the store is closed");
+    }
 }
 
 struct Work {
     keeper: Keeper,
+    /// Says that the end has come.
+    ending: Receiver<()>,
     /// Groups may have messages that their members have not got.
     has_work: bool,
     /// When the next message is due, Unix milliseconds.
     next_due: Option<u64>,
+    /// Chores rest until then.
+    chores_at: Instant,
+    /// What was last said to be unreadable.
+    broken: Option<Broken>,
     /// The user whose inbox was swept last.
     swept: String,
     next_sweep: Instant,
@@ -103,16 +165,28 @@ struct Batch {
     rings: Vec<Ring>,
     has_work: bool,
     next_due: Option<u64>,
-    swept: Option<String>,
+    swept: Option<Swept>,
+}
+
+/// How far a sweep has come.
+#[derive(Default)]
+struct Swept {
+    /// The last user, or nobody behind the last of all.
+    uid: String,
+    /// There was more to do than one batch should.
+    is_cut: bool,
 }
 
 impl Work {
-    fn new(keeper: Keeper) -> Work {
+    fn new(keeper: Keeper, ending: Receiver<()>) -> Work {
         Work {
             keeper,
+            ending,
             // What an earlier life left is found at once.
             has_work: true,
             next_due: Some(0),
+            chores_at: Instant::now(),
+            broken: None,
             swept: String::new(),
             next_sweep: Instant::now() + SWEEP_EVERY,
             unrung: BTreeSet::new(),
@@ -122,51 +196,69 @@ impl Work {
 
     fn run(mut self) {
         let mut letters = Vec::new();
-        loop {
-            match self.keeper.letters.recv_timeout(self.patience()) {
-                Ok(letter) => letters.push(letter),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+        let mut is_ending = false;
+        while !is_ending {
+            let Keeper { letters: queue, .. } = &self.keeper;
+            select! {
+                recv(queue) -> letter => match letter {
+                    Ok(letter) => letters.push(letter),
+                    Err(_) => is_ending = true,
+                },
+                recv(self.ending) -> _ => is_ending = true,
+                default(self.patience()) => {}
             }
-            while letters.len() < BATCH_MAX
-                && let Ok(letter) = self.keeper.letters.try_recv()
-            {
-                letters.push(letter);
+            loop {
+                let room = BATCH_MAX - letters.len();
+                letters.extend(self.keeper.letters.try_iter().take(room));
+                self.serve(std::mem::take(&mut letters));
+                self.try_again();
+                if !is_ending || self.keeper.letters.is_empty() {
+                    break;
+                }
             }
-            self.serve(std::mem::take(&mut letters));
-            self.try_again();
         }
     }
 
     /// How long there is nothing to do without a letter.
     fn patience(&self) -> Duration {
-        if self.has_work {
-            return Duration::ZERO;
-        }
-        let until_sweep = self.next_sweep.saturating_duration_since(Instant::now());
+        let now = Instant::now();
+        let until_chores = self.chores_at.saturating_duration_since(now);
         let until_due = match self.next_due {
+            _ if self.has_work => Duration::ZERO,
             Some(due_ms) => Duration::from_millis(due_ms.saturating_sub(now_ms())),
             None => SWEEP_EVERY,
         };
+        let until_sweep = self.next_sweep.saturating_duration_since(now);
         let is_behind = !self.unrung.is_empty() || !self.unanswered.is_empty();
         let until_retry = if is_behind { RETRY } else { SWEEP_EVERY };
-        until_sweep.min(until_due).min(until_retry)
+        until_sweep
+            .min(until_due)
+            .max(until_chores)
+            .min(until_retry)
     }
 
-    /// One transaction for all; where it fails, one for each, so that an inbox that cannot be
-    /// read harms nobody else.
+    /// One transaction for all. Where it fails because of what some row holds, it is done without
+    /// chores, and then one for each, so that an inbox that cannot be read harms nobody else.
     fn serve(&mut self, letters: Vec<Letter>) {
-        match self.transact(&letters, true) {
+        let with_chores = self.chores_at <= Instant::now();
+        match self.transact(&letters, with_chores) {
             Ok(batch) => {
-                self.note_up(None);
                 self.deliver(letters, batch);
+                self.note_up(None);
+            }
+            Err(Failure::NotDone(broken)) if with_chores => {
+                self.note_broken(broken);
+                self.chores_at = Instant::now() + SWEEP_EVERY;
+                if !letters.is_empty() {
+                    self.serve(letters);
+                }
             }
             Err(Failure::NotDone(_)) if letters.len() > 1 => {
                 for letter in letters {
                     self.serve_alone(letter);
                 }
             }
-            Err(failure) => self.fail(letters, &failure),
+            Err(failure) => self.fail(letters, failure),
         }
     }
 
@@ -174,22 +266,23 @@ impl Work {
         let letters = vec![letter];
         match self.transact(&letters, false) {
             Ok(batch) => self.deliver(letters, batch),
-            Err(failure) => self.fail(letters, &failure),
+            Err(failure) => self.fail(letters, failure),
         }
     }
 
-    fn fail(&mut self, letters: Vec<Letter>, failure: &Failure) {
-        self.note_up(Some(failure));
-        // It would fail again at once.
-        self.has_work = false;
-        self.next_due = None;
-        self.next_sweep = Instant::now() + SWEEP_EVERY;
+    fn fail(&mut self, letters: Vec<Letter>, failure: Failure) {
+        let is_unknown = matches!(failure, Failure::Unknown(_));
         for letter in letters {
-            let is_known = matches!(failure, Failure::NotDone(_)) || letter.request.is_a_look();
-            if is_known {
+            if !is_unknown || letter.request.is_a_look() {
                 self.answer(letter.reply, Outcome::Down);
             }
         }
+        match failure {
+            Failure::NotDone(broken) => self.note_broken(broken),
+            Failure::Down(_) | Failure::Unknown(_) => self.note_up(Some(&failure)),
+        }
+        // They would fail again at once.
+        self.chores_at = Instant::now() + SWEEP_EVERY;
     }
 
     /// One line for each time that the store goes down or comes back.
@@ -202,11 +295,23 @@ impl Work {
                  are refused until it does"
             ),
             None if !was_up => {
+                // What nobody knew to be written may have left some.
                 self.has_work = true;
                 self.next_due = Some(0);
                 tracing::info!("the store works again");
             }
             _ => {}
+        }
+    }
+
+    /// One line for each row that holds what nobody wrote.
+    fn note_broken(&mut self, broken: Broken) {
+        if self.broken.as_ref() != Some(&broken) {
+            tracing::error!(
+                error = %broken,
+                "a part of the store cannot be read; throng store check names the rows"
+            );
+            self.broken = Some(broken);
         }
     }
 
@@ -218,18 +323,23 @@ impl Work {
             epoch,
             ..
         } = &mut self.keeper;
-        let now_ms = now_ms();
+        let (now_ms, rules) = (now_ms(), rules.get());
         let is_due = self.next_due.is_some_and(|due| due <= now_ms);
         let is_to_sweep = with_chores && self.next_sweep <= Instant::now();
         let (has_work, swept) = (self.has_work, &self.swept);
         let mut batch = Batch::default();
         let mut next_due = self.next_due;
-        store.run(&mut |rows| {
+        let mut sweeping = None;
+        let result = store.run(&mut |rows| {
             batch = Batch::default();
+            let changes = Cell::new(0);
             let mut books = Books {
-                rows,
+                rows: &mut Counted {
+                    rows,
+                    changes: &changes,
+                },
                 presence: &Here(post),
-                rules,
+                rules: &rules,
                 now_ms,
                 epoch: *epoch,
                 rings: &mut batch.rings,
@@ -262,31 +372,34 @@ impl Work {
             }
             batch.next_due = next_due;
             if is_to_sweep {
-                let users = books.users(swept, SWEEP_USERS)?;
-                for uid in &users {
-                    books.expire(uid)?;
-                }
-                // Behind the last one it begins anew.
-                let is_round = users.len() < SWEEP_USERS;
-                batch.swept = Some(
-                    users
-                        .last()
-                        .filter(|_| !is_round)
-                        .cloned()
-                        .unwrap_or_default(),
-                );
+                batch.swept = Some(sweep(&mut books, swept, &changes, &mut sweeping)?);
             }
             Ok(())
-        })?;
-        Ok(batch)
+        });
+        match &result {
+            // Whoever got something in it, if it was written, finds it when it looks.
+            Err(Failure::Unknown(_)) => {
+                let uids = batch.rings.iter().map(|ring| ring.uid().to_owned());
+                self.unrung.extend(uids);
+            }
+            // An inbox that cannot be read does not end the round.
+            Err(Failure::NotDone(_)) => {
+                if let Some(uid) = sweeping {
+                    self.swept = uid;
+                }
+            }
+            _ => {}
+        }
+        result.map(|()| batch)
     }
 
     fn deliver(&mut self, letters: Vec<Letter>, batch: Batch) {
         self.has_work = batch.has_work;
         self.next_due = batch.next_due;
-        if let Some(swept) = batch.swept {
-            self.swept = swept;
-            self.next_sweep = Instant::now() + SWEEP_EVERY;
+        if let Some(Swept { uid, is_cut }) = batch.swept {
+            self.swept = uid;
+            let pause = if is_cut { Duration::ZERO } else { SWEEP_EVERY };
+            self.next_sweep = Instant::now() + pause;
         }
         for (letter, outcome) in letters.into_iter().zip(batch.outcomes) {
             self.answer(letter.reply, outcome);
@@ -376,6 +489,58 @@ impl Work {
         } = &self.keeper;
         self.unrung
             .retain(|uid| switchboard.look(&post.roster.find(uid)).is_err());
+    }
+}
+
+/// Drops what has grown old in the inboxes behind `behind`. `at` is the one that is looked at.
+fn sweep(
+    books: &mut Books<'_>,
+    behind: &str,
+    changes: &Cell<usize>,
+    at: &mut Option<String>,
+) -> Result<Swept, Broken> {
+    let users = books.users(behind, SWEEP_USERS)?;
+    let before = changes.get();
+    let is_round = users.len() < SWEEP_USERS;
+    for uid in users {
+        if changes.get() - before >= SWEEP_CHANGES {
+            let uid = at.take().unwrap_or_default();
+            return Ok(Swept { uid, is_cut: true });
+        }
+        *at = Some(uid.clone());
+        books.expire(&uid)?;
+    }
+    let last = at.take().filter(|_| !is_round);
+    Ok(Swept {
+        // Behind the last one it begins anew.
+        uid: last.unwrap_or_default(),
+        is_cut: false,
+    })
+}
+
+/// Rows, and how many of them were changed.
+struct Counted<'a> {
+    rows: &'a mut dyn Rows,
+    changes: &'a Cell<usize>,
+}
+
+impl Rows for Counted<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Broken> {
+        self.rows.get(key)
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Broken> {
+        self.changes.update(|count| count + 1);
+        self.rows.put(key, value)
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Result<(), Broken> {
+        self.changes.update(|count| count + 1);
+        self.rows.remove(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), Broken> {
+        self.rows.scan(from, to, visit)
     }
 }
 

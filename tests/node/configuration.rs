@@ -42,7 +42,6 @@ fn every_problem_is_told_at_once_and_nothing_is_started() {
 fn what_is_not_built_is_refused_by_name() {
     for args in [
         ["--redis", "redis://127.0.0.1"],
-        ["--store", "disk"],
         ["--store", "redis"],
         ["--auth", "http"],
         ["--auth", "redis"],

@@ -32,6 +32,7 @@ mod reload;
 mod secrecy;
 mod slow;
 mod start;
+mod store;
 mod strikes;
 mod support;
 mod tokens;

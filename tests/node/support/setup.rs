@@ -53,7 +53,8 @@ pub struct Setup {
     args: Vec<String>,
     env: Vec<(String, String)>,
     config: String,
-    descriptors: Option<u32>,
+    /// What starts the binary, with its own arguments; nothing: we do.
+    starter: Vec<String>,
     is_unheard: bool,
     pub folder: Folder,
 }
@@ -73,7 +74,7 @@ impl Setup {
             args: Vec::new(),
             env: Vec::new(),
             config: String::new(),
-            descriptors: None,
+            starter: Vec::new(),
             is_unheard: false,
             folder,
         }
@@ -96,8 +97,19 @@ impl Setup {
     }
 
     /// Starts it with `ulimit -n` at so many.
-    pub fn descriptors(mut self, limit: u32) -> Setup {
-        self.descriptors = Some(limit);
+    pub fn descriptors(self, limit: u32) -> Setup {
+        self.after(&format!("ulimit -n {limit}"))
+    }
+
+    /// Starts it from a shell that carries out this line first.
+    pub fn after(self, line: &str) -> Setup {
+        let line = format!("{line} && exec \"$@\"");
+        self.started_by(&["sh", "-c", &line, "sh"])
+    }
+
+    /// Starts it by another program, which has to become it.
+    pub fn started_by(mut self, starter: &[&str]) -> Setup {
+        self.starter = starter.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
@@ -115,15 +127,9 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut command = match self.descriptors {
-            None => Command::new(THRONG),
-            Some(limit) => {
-                let mut shell = Command::new("sh");
-                let line = format!("ulimit -n {limit} && exec \"$@\"");
-                shell.args(["-c", &line, "sh", THRONG]);
-                shell
-            }
-        };
+        let mut words = self.starter.iter().map(String::as_str).chain([THRONG]);
+        let mut command = Command::new(words.next().unwrap_or(THRONG));
+        command.args(words);
         command.args(&self.args);
         if !self.config.is_empty() {
             let path = self.folder.path("throng.toml");
