@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::chat::Chat;
 use crate::counts::{Counts, Failure};
 use crate::frame::{self, Frame, Keys, Torn};
 use crate::message::{self, Text, Upgrade};
@@ -48,6 +49,7 @@ pub struct Desk {
     pub keys: Keys,
     pub waves: Option<Waves>,
     pub volley: Option<Volley>,
+    pub chat: Option<Box<Chat>>,
 }
 
 impl Desk {
@@ -60,7 +62,16 @@ impl Desk {
             keys: Keys::new(seed),
             waves: None,
             volley: None,
+            chat: None,
         }
+    }
+
+    /// Lets the chats of this worker, if there are any, use the rest of the desk.
+    pub fn with_chat<T>(&mut self, act: impl FnOnce(&mut Chat, &mut Desk) -> T) -> Option<T> {
+        let mut chat = self.chat.take()?;
+        let result = act(&mut chat, self);
+        self.chat = Some(chat);
+        Some(result)
     }
 
     fn send(&mut self, opcode: u8, payload: &[u8]) {
@@ -134,8 +145,12 @@ impl Client {
     /// The TCP handshake is done: asks for the upgrade.
     pub fn dialed(&mut self, index: u32, desk: &mut Desk) {
         self.phase = Phase::Upgrading;
+        let more = desk.with_chat(|chat, _| chat.dialed(index));
         desk.text.clear();
-        desk.plan.clone().write_upgrade(index, &mut desk.text);
+        let more = more.unwrap_or_default();
+        desk.plan
+            .clone()
+            .write_upgrade(index, &more, &mut desk.text);
         desk.out.extend_from_slice(desk.text.as_bytes());
         desk.text.clear();
     }
@@ -194,7 +209,9 @@ impl Client {
                     .first_chunk()
                     .map_or(1005, |c| u16::from_be_bytes(*c));
                 *desk.counts.closes.entry(code).or_default() += 1;
-                desk.send(frame::CLOSE, &frame.payload[..frame.payload.len().min(2)]);
+                let (echo, reason) = frame.payload.split_at(frame.payload.len().min(2));
+                desk.send(frame::CLOSE, echo);
+                desk.with_chat(|chat, _| chat.dismissed(index, code, reason));
                 if self.phase == Phase::Ready {
                     self.leave(desk);
                 }
@@ -208,6 +225,7 @@ impl Client {
     fn text(&mut self, text: &[u8], index: u32, desk: &mut Desk) -> Result<(), Failure> {
         if self.phase == Phase::Greeted && message::is_notice(text) {
             self.phase = Phase::Registering;
+            desk.with_chat(|chat, _| chat.opened(index));
             desk.text.clear();
             desk.plan.clone().write_register(index, &mut desk.text);
             desk.send_text();
@@ -219,10 +237,15 @@ impl Client {
             desk.counts.open += 1;
             return Ok(());
         }
-        let text = message::read(text);
-        if self.is_arriving() && text == Text::Refusal {
+        if self.is_arriving() && message::read(text) == Text::Refusal {
             return Err(Failure::NotRegistered);
         }
+        // An inbox flows from the notice on: a chat does not wait for the registration.
+        let hears = desk.with_chat(|chat, desk| chat.hear(text, index, desk));
+        if hears.is_some() {
+            return Ok(());
+        }
+        let text = message::read(text);
         desk.hear(text, index, &mut self.heard_last);
         Ok(())
     }

@@ -20,6 +20,8 @@ pub enum Failure {
     Ended,
     /// No type 8 answer in time.
     HandshakeTimeout,
+    /// A chat message was not answered in time.
+    Unanswered,
     /// The server reads so slowly that a small frame found no room.
     SendBlocked,
     /// This error of the operating system.
@@ -47,6 +49,7 @@ impl fmt::Display for Failure {
             Failure::NotRegistered => write!(f, "registration refused"),
             Failure::Ended => write!(f, "ended without a close frame"),
             Failure::HandshakeTimeout => write!(f, "not registered in time"),
+            Failure::Unanswered => write!(f, "a message was not answered"),
             Failure::SendBlocked => write!(f, "the server does not read"),
             Failure::Os(errno) => write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
         }

@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use throng::sys::EventFd;
+use throng_history::What;
 
+use crate::chat::{ChatTally, SLICE, Schedule};
+use crate::chats::Chats;
 use crate::counts::Counts;
 use crate::message;
 use crate::opening::HostLimit;
@@ -34,6 +37,10 @@ pub enum CrowdError {
     Push(io::Error),
     #[error("nobody is connected")]
     Nobody,
+    #[error("the clients of this crowd do not chat")]
+    NoChats,
+    #[error("cannot write the history: {0}")]
+    History(io::Error),
 }
 
 /// How an opening went.
@@ -66,6 +73,16 @@ impl Heard {
     pub fn is_complete(&self) -> bool {
         self.delivered >= self.expected()
     }
+}
+
+/// How a run of chats went.
+#[derive(Clone, Debug)]
+pub struct Chatted {
+    pub issued: u64,
+    /// Every message was stored, delivered and told of, or given up.
+    pub is_settled: bool,
+    pub took: Duration,
+    pub tally: ChatTally,
 }
 
 /// How a volley of direct messages went.
@@ -244,6 +261,68 @@ impl Crowd {
             took,
             latency,
         })
+    }
+
+    /// Has the clients chat with their partners, so many messages a second, whatever becomes of
+    /// them; then waits until each has come through, at most for `patience`.
+    pub fn chat(
+        &mut self,
+        per_sec: f64,
+        lasts: Duration,
+        patience: Duration,
+    ) -> Result<Chatted, CrowdError> {
+        let chats = self.plan.chats.clone().ok_or(CrowdError::NoChats)?;
+        let from = Instant::now();
+        for (number, worker) in self.workers.iter().enumerate() {
+            let share = self.plan.share(number).len() as f64 / self.plan.clients.max(1) as f64;
+            let schedule = Schedule::new(from, lasts, per_sec * share);
+            worker.send(Command::Chat { schedule })?;
+        }
+        self.beat_time(&chats, from + lasts, from + lasts + patience)?;
+        let took = from.elapsed();
+        chats.tell(|| What::Drained {});
+        chats.flush().map_err(CrowdError::History)?;
+        let mut tally = ChatTally::default();
+        for part in self.collect()?.iter().filter_map(|part| part.chat.as_ref()) {
+            tally.add(part).map_err(|_| CrowdError::Stuck)?;
+        }
+        Ok(Chatted {
+            issued: chats.issued(),
+            is_settled: chats.are_settled(),
+            took,
+            tally,
+        })
+    }
+
+    /// Wakes the workers at each slice of the schedule: a poll sleeps too long for that.
+    fn beat_time(
+        &self,
+        chats: &Chats,
+        until: Instant,
+        deadline: Instant,
+    ) -> Result<(), CrowdError> {
+        const FLUSH_EVERY: u32 = 100;
+        let mut beat = Instant::now();
+        for count in 0_u32.. {
+            let now = Instant::now();
+            let is_over = now >= until && chats.are_settled();
+            if is_over || now >= deadline {
+                break;
+            }
+            self.workers.iter().for_each(|worker| worker.bell.ring());
+            if count.is_multiple_of(FLUSH_EVERY) {
+                chats.flush().map_err(CrowdError::History)?;
+                while let Ok(report) = self.reports.try_recv() {
+                    if let Report::Died(error) = report {
+                        return Err(CrowdError::Worker(error));
+                    }
+                }
+            }
+            // Slices that were slept through are made up for in the next one.
+            beat = (beat + SLICE).max(now);
+            std::thread::sleep(beat.saturating_duration_since(now));
+        }
+        Ok(())
     }
 
     /// Everything that happened so far.

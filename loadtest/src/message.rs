@@ -2,7 +2,7 @@
 //!
 //! A message of the crowd carries a mark (`@@`) by which its receiver knows it again, wherever
 //! in an envelope it stands: the number of a broadcast, or number, time and receiver of a
-//! direct message.
+//! direct message. That of a chat message is its msgid as well.
 
 use std::fmt::Write as _;
 
@@ -14,6 +14,7 @@ pub const BODY_BYTES: usize = 100;
 const MARK: &[u8] = b"@@";
 const WAVE: u8 = b'w';
 const DIRECT: u8 = b'd';
+const CHAT: u8 = b'c';
 
 /// The key that every client of the crowd sends, and what a server makes of it (RFC 6455).
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -107,6 +108,62 @@ pub fn write_direct(out: &mut String, to: &str, direct: Direct) {
     out.push_str("\",\"msgType\":1}");
 }
 
+/// What a chat message says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChatMark {
+    /// A store may still have messages of another run.
+    pub run: u32,
+    pub number: u32,
+    /// When it was to be sent, since the beginning of the run.
+    pub due_nanos: u64,
+    /// Index of the client that it is for.
+    pub receiver: u32,
+}
+
+impl ChatMark {
+    /// Its msgid, and the beginning of its text.
+    pub fn text(self) -> String {
+        let ChatMark {
+            run,
+            number,
+            due_nanos,
+            receiver,
+        } = self;
+        format!("@@c{run:08x}{number:08x}{due_nanos:016x}{receiver:08x}")
+    }
+
+    pub fn read(text: &str) -> Option<ChatMark> {
+        let digits = text.as_bytes().strip_prefix(MARK)?.strip_prefix(&[CHAT])?;
+        Some(ChatMark {
+            run: hex(digits.get(..8)?)? as u32,
+            number: hex(digits.get(8..16)?)? as u32,
+            due_nanos: hex(digits.get(16..32)?)?,
+            receiver: hex(digits.get(32..40)?)? as u32,
+        })
+    }
+}
+
+/// A chat message (type 1) for the user `to`, whose text has [`BODY_BYTES`].
+pub fn write_chat(out: &mut String, to: &str, mark: ChatMark) {
+    let msgid = mark.text();
+    let _ = write!(
+        out,
+        "{{\"type\":1,\"params\":{{\"toMessageId\":\"{to}\",\"fileType\":0,\"msgid\":\"{msgid}\",\"message\":\""
+    );
+    let end = out.len() + BODY_BYTES;
+    out.push_str(&msgid);
+    pad(out, end);
+    out.push_str("\"}}");
+}
+
+/// The acknowledgement (type 15) of a message.
+pub fn write_ack(out: &mut String, message_id: &str) {
+    let _ = write!(
+        out,
+        "{{\"type\":15,\"params\":{{\"from\":\"client\",\"msgid\":\"{message_id}\"}}}}"
+    );
+}
+
 fn pad(text: &mut String, length: usize) {
     const PADDING: &str = " a hundred bytes are what people say to each other: hello, are you there, see you at eight";
     text.push_str(&PADDING[..length.saturating_sub(text.len())]);
@@ -184,6 +241,25 @@ mod tests {
         write_direct(&mut text, "bob", direct);
         assert_eq!(body.len(), BODY_BYTES);
         assert_eq!(read(text.as_bytes()), Text::Direct(direct));
+    }
+
+    #[test]
+    fn a_chat_message_is_known_again_by_its_msgid_and_by_its_text() {
+        let mark = ChatMark {
+            run: 0xfeed_beef,
+            number: 7,
+            due_nanos: 1 << 40,
+            receiver: 3,
+        };
+        let mut text = String::new();
+        write_chat(&mut text, "bob", mark);
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let body = json["params"]["message"].as_str().unwrap();
+        assert_eq!(body.len(), BODY_BYTES);
+        assert_eq!(ChatMark::read(body), Some(mark));
+        let msgid = json["params"]["msgid"].as_str().unwrap();
+        assert_eq!(ChatMark::read(msgid), Some(mark));
+        assert_eq!(ChatMark::read("@@d"), None);
     }
 
     #[test]

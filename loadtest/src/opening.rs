@@ -105,10 +105,14 @@ impl Opening {
         }
     }
 
+    /// How many more may be under way, at most [`BURST_MAX`].
+    pub fn room(&self) -> usize {
+        self.window.saturating_sub(self.arriving).min(BURST_MAX)
+    }
+
     /// The clients to begin now, at most [`BURST_MAX`].
     pub fn due(&mut self, now: Instant) -> std::ops::Range<u32> {
-        let room = self.window.saturating_sub(self.arriving).min(BURST_MAX);
-        let mut count = (self.until - self.next).min(room as u32);
+        let mut count = (self.until - self.next).min(self.room() as u32);
         if let Some((every, due)) = &mut self.pace {
             let behind = now.saturating_duration_since(*due).as_secs_f64();
             let allowed = if now < *due {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -9,6 +10,7 @@ use throng::protocol::b64::B64URL;
 use throng::protocol::identity::{Identity, is_id};
 use throng::session::auth::TokenKeys;
 
+use crate::chats::Chats;
 use crate::message;
 
 /// Characters of a made user id.
@@ -110,6 +112,8 @@ pub struct Plan {
     pub window: usize,
     /// For one connection to be registered.
     pub handshake_patience: Duration,
+    /// The clients are those of an inbox: they acknowledge, and come back where they were.
+    pub chats: Option<Arc<Chats>>,
 }
 
 impl Plan {
@@ -159,6 +163,7 @@ impl Plan {
             rate: None,
             window: 128,
             handshake_patience: Duration::from_secs(20),
+            chats: None,
         })
     }
 
@@ -174,10 +179,16 @@ impl Plan {
         }
     }
 
-    pub(crate) fn write_upgrade(&self, index: u32, out: &mut String) {
+    pub fn uid(&self, index: u32) -> String {
         let mut uid = String::with_capacity(64);
         self.write_uid(index, &mut uid);
-        let query = match &self.who {
+        uid
+    }
+
+    /// `more` goes into the query, with an ampersand before it.
+    pub(crate) fn write_upgrade(&self, index: u32, more: &str, out: &mut String) {
+        let uid = self.uid(index);
+        let mut query = match &self.who {
             Who::Signed { keys, expires_ms } => match Identity::new(&uid, "") {
                 Ok(identity) => format!("token={}", keys.sign(&identity, *expires_ms, &[])),
                 Err(_) => String::new(),
@@ -185,12 +196,12 @@ impl Plan {
             Who::Tokens(tokens) => format!("token={}", tokens[index as usize % tokens.len()].token),
             Who::Openid => format!("openid={uid}"),
         };
+        query.push_str(more);
         message::write_upgrade(out, &self.host, &self.path, &query);
     }
 
     pub(crate) fn write_register(&self, index: u32, out: &mut String) {
-        let mut uid = String::with_capacity(64);
-        self.write_uid(index, &mut uid);
+        let uid = self.uid(index);
         message::write_register(out, &uid);
     }
 
@@ -253,7 +264,7 @@ mod tests {
             (uid.len(), &uid[..5], &uid[24..]),
             (UID_CHARS, "load-", "00000007")
         );
-        plan.write_upgrade(7, &mut request);
+        plan.write_upgrade(7, "", &mut request);
         assert!(request.starts_with("GET /websocket?a=b&token="));
         let token = request.split(['=', ' ']).nth(3).unwrap();
         assert_eq!(token_uid(token).unwrap(), uid);

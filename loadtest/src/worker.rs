@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use mio::event::Event;
+use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use throng::sys::{self, EventFd};
 
+use crate::chat::{self, Chat, ChatTally, Schedule};
 use crate::client::Desk;
 use crate::counts::{Counts, Failure};
 use crate::message::{self, Direct};
@@ -40,6 +42,8 @@ pub enum Command {
         shared: Arc<Shared>,
         in_flight: u32,
     },
+    /// Has the clients talk; whoever asks looks at what all of them share to see how far it is.
+    Chat { schedule: Schedule },
     /// Ends the task, whether done or not; answered with [`Report::Part`].
     Collect,
     /// Resets all connections and ends.
@@ -60,6 +64,7 @@ pub struct Part {
     pub listeners: u64,
     pub tallies: Vec<Tally>,
     pub talk: Option<(u64, Histogram<u64>)>,
+    pub chat: Option<Box<ChatTally>>,
 }
 
 pub struct Worker {
@@ -113,6 +118,9 @@ impl Worker {
         let poll = Poll::new()?;
         poll.registry()
             .register(&mut SourceFd(&bell.as_raw_fd()), BELL, Interest::READABLE)?;
+        let mut desk = Desk::new(plan.clone(), u64::from(share.start) + 1);
+        let chats = plan.chats.clone();
+        desk.chat = chats.map(|shared| Box::new(Chat::new(shared, share.start)));
         Ok(Worker {
             poll,
             bell,
@@ -121,7 +129,7 @@ impl Worker {
             first: share.start,
             seats: Vec::with_capacity(share.len()),
             opening: Opening::new(&plan, share.start),
-            desk: Desk::new(plan.clone(), u64::from(share.start) + 1),
+            desk,
             plan,
             buffer: vec![0; BUFFER_BYTES].into(),
             task: None,
@@ -133,10 +141,7 @@ impl Worker {
     fn work(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         while !self.is_leaving {
-            match self
-                .poll
-                .poll(&mut events, self.opening.patience(Instant::now()))
-            {
+            match self.poll.poll(&mut events, self.patience()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
@@ -150,9 +155,16 @@ impl Worker {
             self.open_more();
             self.drop_overdue();
             self.talk();
+            self.chat();
             self.tell_if_done();
         }
         Ok(())
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        let look = self.desk.chat.as_ref().map(|_| chat::LOOK_EVERY);
+        let patience = self.opening.patience(Instant::now());
+        [look, patience].into_iter().flatten().min()
     }
 
     fn read_mail(&mut self) {
@@ -175,6 +187,11 @@ impl Worker {
                 } => {
                     self.task = Some(task);
                     self.desk.volley = Some(Volley::new(shared, in_flight));
+                }
+                Command::Chat { schedule } => {
+                    self.task = None;
+                    self.desk
+                        .with_chat(|chat, _| chat.schedule = Some(schedule));
                 }
                 Command::Collect => self.hand_in(),
                 Command::Leave => self.leave(),
@@ -200,6 +217,11 @@ impl Worker {
                 .volley
                 .take()
                 .map(|volley| (volley.received, volley.latency)),
+            chat: self
+                .desk
+                .chat
+                .as_ref()
+                .map(|chat| Box::new(chat.tally.clone())),
         };
         self.report(Report::Part(Box::new(part)));
     }
@@ -217,15 +239,7 @@ impl Worker {
     fn open_more(&mut self) {
         let now = Instant::now();
         for index in self.opening.due(now) {
-            let dialed = opening::dial(&self.plan, index).and_then(|mut stream| {
-                let both = Interest::READABLE | Interest::WRITABLE;
-                let token = Token((index - self.first) as usize);
-                match self.poll.registry().register(&mut stream, token, both) {
-                    Ok(()) => Ok(stream),
-                    Err(error) => Err((error, None)),
-                }
-            });
-            let stream = match dialed {
+            let stream = match self.dial(index) {
                 Ok(stream) => stream,
                 Err((error, limit)) => {
                     self.desk.counts.fail(Failure::from(&error));
@@ -233,16 +247,32 @@ impl Worker {
                         self.opening.stop(limit, index);
                         return;
                     }
-                    self.desk.counts.attempted += 1;
-                    self.seats.push(Seat::new(None));
+                    self.sit_down(index, now, None);
+                    self.desk.with_chat(|chat, desk| chat.ended(index, desk));
                     continue;
                 }
             };
-            self.desk.counts.attempted += 1;
-            self.seats.push(Seat::new(Some(stream)));
+            self.sit_down(index, now, Some(stream));
             self.opening
                 .began(index, now + self.plan.handshake_patience);
         }
+    }
+
+    fn dial(&self, index: u32) -> Result<TcpStream, (io::Error, Option<HostLimit>)> {
+        let mut stream = opening::dial(&self.plan, index)?;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let token = Token((index - self.first) as usize);
+        match self.poll.registry().register(&mut stream, token, both) {
+            Ok(()) => Ok(stream),
+            Err(error) => Err((error, None)),
+        }
+    }
+
+    fn sit_down(&mut self, index: u32, now: Instant, stream: Option<TcpStream>) {
+        self.desk.counts.attempted += 1;
+        self.seats.push(Seat::new(stream));
+        let join = |chat: &mut Chat, desk: &mut Desk| chat.join(desk.plan.uid(index), now);
+        self.desk.with_chat(join);
     }
 
     fn drop_overdue(&mut self) {
@@ -252,7 +282,12 @@ impl Worker {
         let now = Instant::now();
         while let Some(index) = self.opening.overdue(now) {
             let place = (index - self.first) as usize;
-            if !self.seats[place].is_empty() && self.seats[place].client.is_arriving() {
+            // Who came back meanwhile has a later deadline behind this one.
+            let patience = self.plan.handshake_patience;
+            let chat = self.desk.chat.as_ref();
+            let is_overdue = chat.is_none_or(|chat| chat.is_overdue(place, patience, now));
+            let seat = &self.seats[place];
+            if is_overdue && !seat.is_empty() && seat.client.is_arriving() {
                 self.bury(place, Some(Failure::HandshakeTimeout));
             }
         }
@@ -281,6 +316,52 @@ impl Worker {
             self.opening.arrived();
         }
         seat.client.gone(failure, &mut self.desk);
+        let index = self.first + place as u32;
+        self.desk.with_chat(|chat, desk| chat.ended(index, desk));
+    }
+
+    /// Has those talk whose turn it is, and those come back whose time it is.
+    fn chat(&mut self) {
+        let now = Instant::now();
+        let room = self.opening.room();
+        let turn = |chat: &mut Chat, desk: &mut Desk| chat.take_turn(now, room, &desk.plan);
+        let Some(turn) = self.desk.with_chat(turn) else {
+            return;
+        };
+        for place in turn.unanswered {
+            if !self.seats[place].is_empty() {
+                self.bury(place, Some(Failure::Unanswered));
+            }
+        }
+        for place in turn.speakers {
+            if self.seats[place].can_talk() {
+                let speak = |chat: &mut Chat, desk: &mut Desk| chat.speak(place, now, desk);
+                self.desk.with_chat(speak);
+                if let Err(End(failure)) = self.seats[place].flush(&mut self.desk) {
+                    self.bury(place, failure);
+                }
+            }
+        }
+        for place in turn.comebacks {
+            self.come_back(place, now);
+        }
+    }
+
+    fn come_back(&mut self, place: usize, now: Instant) {
+        let index = self.first + place as u32;
+        self.desk.counts.attempted += 1;
+        match self.dial(index) {
+            Ok(stream) => {
+                self.seats[place] = Seat::new(Some(stream));
+                self.desk.with_chat(|chat, _| chat.begin(index, now));
+                self.opening
+                    .began(index, now + self.plan.handshake_patience);
+            }
+            Err((error, _)) => {
+                self.desk.counts.fail(Failure::from(&error));
+                self.desk.with_chat(|chat, desk| chat.ended(index, desk));
+            }
+        }
     }
 
     /// Sends the direct messages that are due, each from the next client in turn.

@@ -1,0 +1,515 @@
+//! The chats of one worker's clients: who says what when, what came of it, and how long it took.
+//!
+//! Owns: the talkers, in the order of the seats, and one worker's part of the tally. What
+//! happens is told to the history before it is sent, and after it is received.
+//! Neighbours: a client hands over what it reads; the worker asks whose turn it is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use throng_history::{Class, Entry, Place, Sent, What};
+
+use crate::chats::Chats;
+use crate::client::Desk;
+use crate::inbox::{self, Heard};
+use crate::message::{self, ChatMark};
+use crate::plan::Plan;
+use crate::talker::{DEVICE, Talker};
+use crate::tally;
+
+/// Messages are due at the beginning of such a slice of time.
+pub const SLICE: Duration = Duration::from_millis(1);
+/// Between two looks at all talkers.
+pub const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What is said from when to when; for one worker, its part of the rate.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    pub from: Instant,
+    pub slices: u64,
+    pub per_sec: f64,
+    slice: u64,
+    said: u64,
+}
+
+impl Schedule {
+    pub fn new(from: Instant, lasts: Duration, per_sec: f64) -> Schedule {
+        Schedule {
+            from,
+            slices: (lasts.as_nanos() / SLICE.as_nanos()) as u64,
+            per_sec,
+            slice: 0,
+            said: 0,
+        }
+    }
+
+    /// The next slice that has begun: its time, and how many messages are due in it. A slice
+    /// that is late keeps its time.
+    fn next(&mut self, now: Instant) -> Option<(Instant, u64)> {
+        let begins = self.from + SLICE.mul_f64(self.slice as f64);
+        if self.slice >= self.slices || begins > now {
+            return None;
+        }
+        self.slice += 1;
+        let whole = self.slice as f64 * SLICE.as_secs_f64() * self.per_sec;
+        let due = (whole as u64).saturating_sub(self.said);
+        self.said += due;
+        Some((begins, due))
+    }
+}
+
+/// What came of the chats. Times are nanoseconds since a message was due.
+#[derive(Clone, Debug)]
+pub struct ChatTally {
+    pub attempts: u64,
+    pub confirmed: u64,
+    /// Of those confirmed: the server had it already.
+    pub dups: u64,
+    pub refused: BTreeMap<u16, u64>,
+    pub given_up: u64,
+    pub unknown: u64,
+    pub delivered: u64,
+    /// Entries that the application had already, and those of other runs.
+    pub repeated: u64,
+    pub foreign: u64,
+    pub acks: u64,
+    pub answers: u64,
+    pub noticed: u64,
+    pub gaps: u64,
+    pub comebacks: u64,
+    pub to_stored: Histogram<u64>,
+    pub to_delivered: Histogram<u64>,
+    pub to_noticed: Histogram<u64>,
+}
+
+impl Default for ChatTally {
+    fn default() -> ChatTally {
+        ChatTally {
+            attempts: 0,
+            confirmed: 0,
+            dups: 0,
+            refused: BTreeMap::new(),
+            given_up: 0,
+            unknown: 0,
+            delivered: 0,
+            repeated: 0,
+            foreign: 0,
+            acks: 0,
+            answers: 0,
+            noticed: 0,
+            gaps: 0,
+            comebacks: 0,
+            to_stored: tally::latencies(),
+            to_delivered: tally::latencies(),
+            to_noticed: tally::latencies(),
+        }
+    }
+}
+
+impl ChatTally {
+    pub fn add(&mut self, other: &ChatTally) -> Result<(), hdrhistogram::AdditionError> {
+        self.attempts += other.attempts;
+        self.confirmed += other.confirmed;
+        self.dups += other.dups;
+        for (code, count) in &other.refused {
+            *self.refused.entry(*code).or_default() += count;
+        }
+        self.given_up += other.given_up;
+        self.unknown += other.unknown;
+        self.delivered += other.delivered;
+        self.repeated += other.repeated;
+        self.foreign += other.foreign;
+        self.acks += other.acks;
+        self.answers += other.answers;
+        self.noticed += other.noticed;
+        self.gaps += other.gaps;
+        self.comebacks += other.comebacks;
+        self.to_stored.add(&other.to_stored)?;
+        self.to_delivered.add(&other.to_delivered)?;
+        self.to_noticed.add(&other.to_noticed)
+    }
+}
+
+/// Whose turn it is, by their places.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// They have something to say, if they are connected.
+    pub speakers: Vec<usize>,
+    /// They have waited for an answer long enough.
+    pub unanswered: Vec<usize>,
+    /// It is time for them to connect again.
+    pub comebacks: Vec<usize>,
+}
+
+pub struct Chat {
+    shared: Arc<Chats>,
+    /// Index of the first talker.
+    first: u32,
+    talkers: Vec<Talker>,
+    pub schedule: Option<Schedule>,
+    /// Who speaks next, connected or not.
+    speaker: usize,
+    looked_at: Instant,
+    /// Connections so far, of all talkers of this worker.
+    connections: u32,
+    pub tally: ChatTally,
+}
+
+impl Chat {
+    pub fn new(shared: Arc<Chats>, first: u32) -> Chat {
+        Chat {
+            first,
+            talkers: Vec::new(),
+            schedule: None,
+            speaker: 0,
+            looked_at: shared.began,
+            connections: 0,
+            tally: ChatTally::default(),
+            shared,
+        }
+    }
+
+    /// The next client has a seat.
+    pub fn join(&mut self, uid: String, now: Instant) {
+        self.talkers.push(Talker::new(uid, now));
+    }
+
+    fn talker(&mut self, index: u32) -> &mut Talker {
+        &mut self.talkers[(index - self.first) as usize]
+    }
+
+    fn sent(&self, index: u32, mark: ChatMark, to: &str) -> Sent {
+        Sent {
+            class: Class::Single,
+            sender: self.talkers[(index - self.first) as usize].uid.clone(),
+            msgid: mark.text(),
+            to: to.to_owned(),
+        }
+    }
+
+    /// Has those speak whose messages are due, and says who has something to do.
+    pub fn take_turn(&mut self, now: Instant, room: usize, plan: &Plan) -> Turn {
+        let mut turn = Turn::default();
+        while let Some((due_at, count)) = self.schedule.as_mut().and_then(|s| s.next(now)) {
+            for _ in 0..count {
+                let place = self.speaker;
+                self.speaker = (place + 1) % self.talkers.len().max(1);
+                let Some(talker) = self.talkers.get_mut(place) else {
+                    break;
+                };
+                talker.say(ChatMark {
+                    run: self.shared.run,
+                    number: self.shared.issue(),
+                    due_nanos: self.shared.nanos(due_at),
+                    receiver: plan.partner(self.first + place as u32),
+                });
+                turn.speakers.push(place);
+            }
+        }
+        if now < self.looked_at + LOOK_EVERY {
+            return turn;
+        }
+        self.looked_at = now;
+        for (place, talker) in self.talkers.iter().enumerate() {
+            if talker.is_unanswered(now) {
+                turn.unanswered.push(place);
+            } else if talker.has_due(now) {
+                turn.speakers.push(place);
+            }
+            if turn.comebacks.len() < room && talker.is_to_come_back(now) {
+                turn.comebacks.push(place);
+            }
+        }
+        turn
+    }
+
+    /// Sends what this talker has to say, as far as it may.
+    pub fn speak(&mut self, place: usize, now: Instant, desk: &mut Desk) {
+        let index = self.first + place as u32;
+        while let Some(mark) = self.talkers[place].next(now) {
+            self.tally.attempts += 1;
+            let to = desk.plan.uid(mark.receiver);
+            let connection = Some(self.talkers[place].connection);
+            let sent = self.sent(index, mark, &to);
+            self.shared.tell(|| What::Send { sent, connection });
+            desk.text.clear();
+            message::write_chat(&mut desk.text, &to, mark);
+            desk.send_text();
+        }
+    }
+
+    /// The client is on its way back.
+    pub fn begin(&mut self, index: u32, now: Instant) {
+        self.talker(index).begin(now);
+    }
+
+    /// Another connection begins: what its request is to say of the inbox. A cursor
+    /// acknowledges, so it is told before it is sent.
+    pub fn dialed(&mut self, index: u32) -> String {
+        self.connections += 1;
+        let connection = u64::from(self.first) << 32 | u64::from(self.connections);
+        let is_back = self.talker(index).connection != 0;
+        self.tally.comebacks += u64::from(is_back);
+        let shared = self.shared.clone();
+        let talker = self.talker(index);
+        talker.connection = connection;
+        let mut query = format!("&device={DEVICE}&ack=1");
+        if let Some(place) = talker.cursor.clone() {
+            query += &format!("&cursor={}:{}", place.epoch, place.seq);
+            shared.tell(|| What::Pass {
+                user: talker.uid.clone(),
+                device: DEVICE.to_owned(),
+                place,
+            });
+        }
+        query
+    }
+
+    /// True if the client has had its whole time to arrive.
+    pub fn is_overdue(&self, place: usize, patience: Duration, now: Instant) -> bool {
+        now >= self.talkers[place].dialed_at() + patience
+    }
+
+    /// The connected notice has come.
+    pub fn opened(&mut self, index: u32) {
+        let shared = self.shared.clone();
+        let talker = self.talker(index);
+        talker.is_open = true;
+        let (on, cursor) = (talker.link(), talker.cursor.clone());
+        shared.tell(|| What::Open { on, cursor });
+    }
+
+    pub fn dismissed(&mut self, index: u32, code: u16, reason: &[u8]) {
+        #[derive(serde::Deserialize)]
+        struct Reason {
+            #[serde(rename = "retryMs")]
+            retry_ms: u64,
+        }
+        let retry = serde_json::from_slice(reason).ok();
+        let retry = retry.map(|Reason { retry_ms }| Duration::from_millis(retry_ms));
+        self.talker(index).dismissed(code, retry);
+    }
+
+    /// The connection is over, if there was one.
+    pub fn ended(&mut self, index: u32, desk: &mut Desk) {
+        let shared = self.shared.clone();
+        for mark in self.talker(index).give_up_answers() {
+            self.tally.unknown += 1;
+            let sent = self.sent(index, mark, &desk.plan.uid(mark.receiver));
+            shared.tell(|| What::Unknown { sent });
+        }
+        let talker = self.talker(index);
+        if talker.is_open {
+            let on = talker.link();
+            shared.tell(|| What::Close { on });
+        }
+        talker.ended(Instant::now(), &mut desk.keys);
+    }
+
+    /// One text that a client has read. What it says to that stands in `desk.out`.
+    pub fn hear(&mut self, text: &[u8], index: u32, desk: &mut Desk) {
+        let now = Instant::now();
+        match inbox::read(text) {
+            Heard::Stored {
+                msgid,
+                message_id,
+                dup,
+            } => self.stored(&msgid, message_id, dup, index, now, desk),
+            Heard::Refused { msgid, code } => self.refused(&msgid, code, index, now, desk),
+            Heard::Message { entry, from, text } => {
+                self.message(entry, from, &text, index, now, desk);
+            }
+            Heard::Delivered { entry, msgid, by } => self.notice(entry, &msgid, by, index, now),
+            Heard::Entry { entry } => {
+                self.tally.foreign += 1;
+                self.receive(index, &entry);
+            }
+            Heard::Answered { message_id, status } => {
+                self.tally.answers += 1;
+                let on = self.talker(index).link();
+                self.shared.tell(|| What::Answered {
+                    on,
+                    message_id,
+                    status,
+                });
+            }
+            Heard::Gap {
+                epoch,
+                head_seq,
+                from,
+            } => self.gap(epoch, head_seq, from, index),
+            Heard::Other => desk.counts.other += 1,
+        }
+    }
+
+    fn own(&self, msgid: &str) -> Option<ChatMark> {
+        ChatMark::read(msgid).filter(|mark| mark.run == self.shared.run)
+    }
+
+    fn took(&self, mark: ChatMark, now: Instant) -> u64 {
+        self.shared.nanos(now).saturating_sub(mark.due_nanos)
+    }
+
+    fn stored(
+        &mut self,
+        msgid: &str,
+        message_id: String,
+        dup: bool,
+        index: u32,
+        now: Instant,
+        desk: &mut Desk,
+    ) {
+        let Some(mark) = self.own(msgid) else { return };
+        let sent = self.sent(index, mark, &desk.plan.uid(mark.receiver));
+        self.shared.tell(|| What::Confirmed {
+            sent,
+            message_id,
+            dup,
+        });
+        if self.talker(index).settle(mark) {
+            self.tally.confirmed += 1;
+            self.tally.dups += u64::from(dup);
+            let took = self.took(mark, now);
+            self.tally.to_stored.saturating_record(took);
+            self.shared.confirmed.fetch_add(1, Relaxed);
+        }
+        // Others may have waited for this answer.
+        self.speak((index - self.first) as usize, now, desk);
+    }
+
+    fn refused(&mut self, msgid: &str, code: u16, index: u32, now: Instant, desk: &mut Desk) {
+        let Some(mark) = self.own(msgid) else {
+            desk.counts.refusals += 1;
+            return;
+        };
+        *self.tally.refused.entry(code).or_default() += 1;
+        let sent = self.sent(index, mark, &desk.plan.uid(mark.receiver));
+        self.shared.tell(|| What::Failed {
+            sent,
+            definite: true,
+            code,
+        });
+        let may_pass = matches!(code, 429 | 503);
+        let talker = self.talker(index);
+        if may_pass {
+            talker.put_off(mark, now, &mut desk.keys);
+        } else if talker.settle(mark) {
+            self.tally.given_up += 1;
+            self.shared.given_up.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// An entry came over the wire, and is processed with that.
+    fn receive(&mut self, index: u32, entry: &Entry) {
+        let shared = self.shared.clone();
+        let talker = self.talker(index);
+        talker.cursor = Some(entry.place.clone());
+        shared.tell(|| What::Receive {
+            on: talker.link(),
+            entry: entry.clone(),
+        });
+    }
+
+    fn message(
+        &mut self,
+        entry: Entry,
+        from: String,
+        text: &str,
+        index: u32,
+        now: Instant,
+        desk: &mut Desk,
+    ) {
+        self.receive(index, &entry);
+        let is_new = self.talker(index).is_new(&entry.message_id, false);
+        self.tally.repeated += u64::from(!is_new);
+        let on = self.talker(index).link();
+        match self.own(text) {
+            Some(mark) if is_new => {
+                self.tally.delivered += 1;
+                let took = self.took(mark, now);
+                self.tally.to_delivered.saturating_record(took);
+                self.shared.delivered.fetch_add(1, Relaxed);
+                desk.counts.misrouted += u64::from(mark.receiver != index);
+                self.shared.tell(|| What::Deliver {
+                    on: on.clone(),
+                    entry: entry.clone(),
+                    sent: Sent {
+                        class: Class::Single,
+                        sender: from,
+                        msgid: mark.text(),
+                        to: desk.plan.uid(mark.receiver),
+                    },
+                });
+            }
+            Some(_) => {}
+            None => self.tally.foreign += 1,
+        }
+        self.tally.acks += 1;
+        desk.text.clear();
+        message::write_ack(&mut desk.text, &entry.message_id);
+        desk.send_text();
+        self.shared.tell(|| What::Ack {
+            on,
+            message_id: entry.message_id,
+        });
+    }
+
+    fn notice(&mut self, entry: Entry, msgid: &str, by: String, index: u32, now: Instant) {
+        let Some(mark) = self.own(msgid) else {
+            self.tally.foreign += 1;
+            return self.receive(index, &entry);
+        };
+        if self.talker(index).is_new(&entry.message_id, true) {
+            self.tally.noticed += 1;
+            let took = self.took(mark, now);
+            self.tally.to_noticed.saturating_record(took);
+            self.shared.noticed.fetch_add(1, Relaxed);
+        }
+        let shared = self.shared.clone();
+        let talker = self.talker(index);
+        talker.cursor = Some(entry.place.clone());
+        let on = talker.link();
+        shared.tell(|| What::Notify { on, entry, by });
+    }
+
+    /// What lies before it cannot come any more, so it is passed.
+    fn gap(&mut self, epoch: String, head_seq: u64, from: u64, index: u32) {
+        self.tally.gaps += 1;
+        let shared = self.shared.clone();
+        let talker = self.talker(index);
+        talker.cursor = Some(Place {
+            epoch: epoch.clone(),
+            seq: from.saturating_sub(1),
+        });
+        let on = talker.link();
+        shared.tell(|| What::Gap {
+            on,
+            epoch,
+            head_seq,
+            from,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schedule_keeps_its_rate_and_its_times_however_late_it_is_asked() {
+        let from = Instant::now();
+        let mut schedule = Schedule::new(from, Duration::from_secs(2), 1500.0);
+        assert_eq!(schedule.next(from), Some((from, 1)));
+        assert_eq!(schedule.next(from), None);
+        let late = from + Duration::from_secs(10);
+        let slices: Vec<_> = std::iter::from_fn(|| schedule.next(late)).collect();
+        assert_eq!(slices[0], (from + SLICE, 2));
+        assert_eq!(slices.iter().map(|(_, due)| due).sum::<u64>() + 1, 3000);
+        assert_eq!(slices.len(), 1999);
+        let last = slices[1998].0;
+        assert!(last > from + SLICE * 1998 && last < from + SLICE * 2000);
+    }
+}
