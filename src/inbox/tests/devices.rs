@@ -81,12 +81,6 @@ fn a_device_that_found_no_inbox_can_be_written_down_later() {
 }
 
 #[test]
-fn connections_without_a_name_share_one_position() {
-    assert_eq!(device_name(None), device_name(Some("default")));
-    assert_eq!(device_name(Some("phone")), "phone");
-}
-
-#[test]
 fn eight_devices_are_known_and_a_ninth_makes_the_furthest_behind_be_forgotten() {
     let mut rig = Rig::new();
     for n in 0..8_u64 {
