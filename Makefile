@@ -7,9 +7,10 @@ FUZZ_SECS ?= 60
 build:
 	cargo build --release
 
-# The dev profile, on purpose: debug assertions and overflow checks are on only there.
+# The dev profile, on purpose: debug assertions and overflow checks are on only there. The faults that tests
+# switch on are built in, and off.
 test: test-tools
-	cargo test --workspace
+	cargo test --workspace --features throng/faults
 
 # Clients in Python and Node, cargo-deny: installed under target/tools or where they are missing.
 test-tools:
@@ -18,7 +19,7 @@ test-tools:
 # fuzz/ stands outside of the workspace (it needs a nightly compiler to run), so it is checked by name.
 lint: test-tools
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --features throng/faults -- -D warnings
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
 	cargo deny check licenses bans sources

@@ -277,20 +277,30 @@ impl Books<'_> {
         Ok(GroupAccepted::New(entry.id))
     }
 
-    /// Does one piece of work: brings the oldest unfinished message of some group to its
-    /// members. False: there is none.
-    pub fn work(&mut self) -> Result<bool, Broken> {
-        let (from, mut first) = (rows::all::work(), None);
+    /// Does one piece of work: brings the oldest unfinished message of a group to its members,
+    /// and says which group that was; the groups take turns, `behind` had the last one. None:
+    /// nothing is unfinished.
+    pub fn work(&mut self, behind: &str) -> Result<Option<String>, Broken> {
+        let next = match self.first_work(&rows::end_of(rows::work_of(behind)))? {
+            Some(next) => Some(next),
+            None => self.first_work(&rows::all::work())?,
+        };
+        let Some((id, number)) = next else {
+            return Ok(None);
+        };
+        self.finish(&id, number)?;
+        Ok(Some(id))
+    }
+
+    /// The first unfinished message from the row `from` on.
+    fn first_work(&self, from: &[u8]) -> Result<Option<(String, u64)>, Broken> {
+        let mut first = None;
         self.rows
-            .scan(&from, &rows::end_of(from.clone()), &mut |key, _| {
+            .scan(from, &rows::end_of(rows::all::work()), &mut |key, _| {
                 first = Some((rows::first_id_of(key).to_owned(), rows::number_of(key)));
                 false
             })?;
-        let Some((id, number)) = first else {
-            return Ok(false);
-        };
-        self.finish(&id, number)?;
-        Ok(true)
+        Ok(first)
     }
 
     fn finish(&mut self, id: &str, number: u64) -> Result<(), Broken> {

@@ -6,6 +6,9 @@ use super::records::{Entry, Held, Scheduled, decode, encode};
 use super::rows::{self, Broken};
 use crate::protocol::envelope::MessageId;
 
+/// When a due message that found no room is tried again.
+const AGAIN_MS: u64 = 10_000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancelled {
     Yes,
@@ -36,6 +39,7 @@ impl Books<'_> {
             to: to.clone(),
             sender: sender.clone(),
             msgid: msgid.clone(),
+            due_ms,
             entry: Some(entry.clone()),
         };
         self.rows
@@ -86,8 +90,8 @@ impl Books<'_> {
         Ok(due.map(u64::from_be_bytes))
     }
 
-    /// Puts what is due into the inboxes, at most `limit`. A receiver that has no room gets a gap
-    /// and hears of it.
+    /// Puts what is due into the inboxes, at most `limit`. Where an inbox has no room it waits for
+    /// as long as it would have been kept there; then there is a gap, and the receiver hears of it.
     pub fn deliver_due(&mut self, limit: usize) -> Result<usize, Broken> {
         let mut due = Vec::new();
         let to = rows::delay(self.now_ms + 1, MessageId([0; 16]));
@@ -102,8 +106,12 @@ impl Books<'_> {
             let scheduled: Scheduled = decode("scheduled message", bytes)?;
             match &scheduled.entry {
                 None => self.rows.remove(&rows::delay_id(id))?,
-                Some(entry) => {
-                    self.fall_due(&scheduled, entry)?;
+                Some(entry) if !self.fall_due(&scheduled, entry)? => {
+                    let again = self.now_ms + AGAIN_MS;
+                    self.rows.put(&rows::delay(again, id), bytes)?;
+                    self.rows.put(&rows::delay_id(id), &encode(&again))?;
+                }
+                Some(_) => {
                     // Who wants to cancel it hears for a while that it is too late.
                     let trace = Scheduled {
                         entry: None,
@@ -118,7 +126,8 @@ impl Books<'_> {
         Ok(due.len())
     }
 
-    fn fall_due(&mut self, scheduled: &Scheduled, entry: &Entry) -> Result<(), Broken> {
+    /// False: there is no room for it yet.
+    fn fall_due(&mut self, scheduled: &Scheduled, entry: &Entry) -> Result<bool, Broken> {
         let uid = &scheduled.to;
         let entry = Entry {
             at_ms: self.now_ms,
@@ -133,9 +142,12 @@ impl Books<'_> {
                 let held: Held = decode("held message", &row)?;
                 self.rows.put(&key, &encode(&Held { seq, ..held }))?;
             }
+        } else if self.now_ms < scheduled.due_ms.saturating_add(self.rules.ttl_ms) {
+            return Ok(false);
         } else {
             self.miss(uid, &mut head, None);
         }
-        self.save(uid, &mut head)
+        self.save(uid, &mut head)?;
+        Ok(true)
     }
 }

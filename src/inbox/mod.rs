@@ -11,6 +11,7 @@
 
 mod accept;
 mod ack;
+pub mod batch;
 pub mod check;
 mod groups;
 mod later;

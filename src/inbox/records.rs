@@ -181,6 +181,8 @@ pub struct Scheduled {
     pub to: String,
     pub sender: String,
     pub msgid: Option<String>,
+    /// When it was to come first: a receiver without room makes it wait.
+    pub due_ms: u64,
     pub entry: Option<Entry>,
 }
 

@@ -179,6 +179,7 @@ mod tests {
             to: user.clone(),
             sender: sender.clone(),
             msgid: Some("m1".to_owned()),
+            due_ms: 1_700_000_000_000,
             entry: Some(entry(bodies()[0].clone())),
         };
         let mut rows = vec![

@@ -1,5 +1,6 @@
 //! Data structures that know no network.
 
+pub mod faults;
 pub mod gate;
 pub mod key;
 pub mod outbox;

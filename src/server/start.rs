@@ -13,10 +13,11 @@ use signal_hook::iterator::Signals;
 use super::ServeError;
 use super::plan::Plan;
 use crate::config::{Config, Overflow, StoreKind};
+use crate::inbox::batch::Store;
 use crate::mailbox::{Inbox, Mailbox, mailbox};
 use crate::reactor::{self, Starting};
 use crate::stats::ReactorStats;
-use crate::store::{self, Disk, Memory, Store};
+use crate::store::{self, Disk, Memory};
 
 pub fn mailboxes(count: usize) -> io::Result<(Vec<Mailbox>, Vec<Inbox>)> {
     let pairs: io::Result<Vec<_>> = (0..count).map(|_| mailbox()).collect();

@@ -19,7 +19,7 @@ use redb::{
     TableDefinition, TableError,
 };
 
-use super::{Failure, Store};
+use crate::inbox::batch::{Failure, Store};
 use crate::inbox::rows::{Broken, Rows, Visit};
 
 /// Its name in the data directory.

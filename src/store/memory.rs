@@ -1,7 +1,7 @@
 //! The store that keeps nothing: for development, and for who does without delivery across
 //! restarts.
 
-use super::{Failure, Store};
+use crate::inbox::batch::{Failure, Store};
 use crate::inbox::memory::MemoryRows;
 use crate::inbox::rows::{Broken, Rows};
 

@@ -11,7 +11,6 @@ mod disk;
 mod memory;
 pub mod tool;
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -24,11 +23,14 @@ use smallvec::SmallVec;
 
 use crate::command::{Letter, ReplyTo, RungOut, ToReactor};
 use crate::hub::post::Post;
-use crate::inbox::rows::{Broken, Rows, Visit};
-use crate::inbox::service::{Outcome, Request};
-use crate::inbox::{Books, InboxRules, Presence, Ring};
+use crate::inbox::batch::{Batches, Failure, Moment, Scene, Store};
+use crate::inbox::rows::Broken;
+use crate::inbox::service::Outcome;
+use crate::inbox::{InboxRules, Presence, Ring};
 use crate::mailbox::{Letters, Switchboard};
+use crate::parts::faults::Point;
 use crate::parts::key::Key;
+use crate::session::ticket::Ticket;
 
 pub use disk::{Disk, Look, OpenError, STORE_FILE, new_epoch};
 pub use memory::Memory;
@@ -36,42 +38,10 @@ pub use memory::Memory;
 /// Requests in one transaction at most: with more, those who came first wait for longer than
 /// their share of the disk's time saves.
 const BATCH_MAX: usize = 512;
-/// Messages of groups that are brought to their members with one batch, at most.
-const WORK_MAX: usize = 4;
-/// Messages that fall due with one batch, at most.
-const DUE_MAX: usize = 256;
-/// How often old entries are looked for, and in how many inboxes at a time. Where that changes
-/// many rows, the rest waits for the next batch.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
-const SWEEP_USERS: usize = 1000;
-const SWEEP_CHANGES: usize = 500;
 /// How soon a full mailbox is tried again.
 const RETRY: Duration = Duration::from_millis(50);
 /// How long the node waits for the storekeeper at its end: a disk may never answer.
 const END_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Where rows are kept.
-pub trait Store: Send {
-    /// Runs `work` in one transaction, and commits it if `work` says so.
-    fn run(
-        &mut self,
-        work: &mut dyn FnMut(&mut dyn Rows) -> Result<(), Broken>,
-    ) -> Result<(), Failure>;
-}
-
-/// Why a transaction was not committed.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// It is as if it had not been tried.
-    #[error("{0}")]
-    NotDone(Broken),
-    /// The same, and nothing else would be done either at present.
-    #[error("{0}")]
-    Down(Broken),
-    /// Nobody knows whether it is.
-    #[error("it is not known whether it was written: {0}")]
-    Unknown(Broken),
-}
 
 /// What the storekeeper works with.
 pub struct Keeper {
@@ -141,40 +111,14 @@ struct Work {
     keeper: Keeper,
     /// Says that the end has come.
     ending: Receiver<()>,
-    /// Groups may have messages that their members have not got.
-    has_work: bool,
-    /// When the next message is due, Unix milliseconds.
-    next_due: Option<u64>,
-    /// Chores rest until then.
-    chores_at: Instant,
+    started: Instant,
+    batches: Batches,
     /// What was last said to be unreadable.
     broken: Option<Broken>,
-    /// The user whose inbox was swept last.
-    swept: String,
-    next_sweep: Instant,
-    /// Users whose reactors' mailboxes were full: they are to look for themselves.
+    /// Users whose connections have not been told that they should look.
     unrung: BTreeSet<String>,
     /// Answers that found a full mailbox.
-    unanswered: Vec<(Key, Box<crate::session::ticket::Ticket>, Outcome)>,
-}
-
-/// One batch and what came of it.
-#[derive(Default)]
-struct Batch {
-    outcomes: Vec<Outcome>,
-    rings: Vec<Ring>,
-    has_work: bool,
-    next_due: Option<u64>,
-    swept: Option<Swept>,
-}
-
-/// How far a sweep has come.
-#[derive(Default)]
-struct Swept {
-    /// The last user, or nobody behind the last of all.
-    uid: String,
-    /// There was more to do than one batch should.
-    is_cut: bool,
+    unanswered: Vec<(Key, Box<Ticket>, Outcome)>,
 }
 
 impl Work {
@@ -182,13 +126,9 @@ impl Work {
         Work {
             keeper,
             ending,
-            // What an earlier life left is found at once.
-            has_work: true,
-            next_due: Some(0),
-            chores_at: Instant::now(),
+            started: Instant::now(),
+            batches: Batches::default(),
             broken: None,
-            swept: String::new(),
-            next_sweep: Instant::now() + SWEEP_EVERY,
             unrung: BTreeSet::new(),
             unanswered: Vec::new(),
         }
@@ -221,68 +161,58 @@ impl Work {
 
     /// How long there is nothing to do without a letter.
     fn patience(&self) -> Duration {
-        let now = Instant::now();
-        let until_chores = self.chores_at.saturating_duration_since(now);
-        let until_due = match self.next_due {
-            _ if self.has_work => Duration::ZERO,
-            Some(due_ms) => Duration::from_millis(due_ms.saturating_sub(now_ms())),
-            None => SWEEP_EVERY,
-        };
-        let until_sweep = self.next_sweep.saturating_duration_since(now);
         let is_behind = !self.unrung.is_empty() || !self.unanswered.is_empty();
-        let until_retry = if is_behind { RETRY } else { SWEEP_EVERY };
-        until_sweep
-            .min(until_due)
-            .max(until_chores)
-            .min(until_retry)
+        let patience = self.batches.patience(self.now());
+        if is_behind {
+            patience.min(RETRY)
+        } else {
+            patience
+        }
     }
 
-    /// One transaction for all. Where it fails because of what some row holds, it is done without
-    /// chores, and then one for each, so that an inbox that cannot be read harms nobody else.
+    fn now(&self) -> Moment {
+        Moment {
+            wall_ms: wall_ms(),
+            since_start: self.started.elapsed(),
+        }
+    }
+
     fn serve(&mut self, letters: Vec<Letter>) {
-        let with_chores = self.chores_at <= Instant::now();
-        match self.transact(&letters, with_chores) {
-            Ok(batch) => {
-                self.deliver(letters, batch);
-                self.note_up(None);
-            }
-            Err(Failure::NotDone(broken)) if with_chores => {
-                self.note_broken(broken);
-                self.chores_at = Instant::now() + SWEEP_EVERY;
-                if !letters.is_empty() {
-                    self.serve(letters);
-                }
-            }
-            Err(Failure::NotDone(_)) if letters.len() > 1 => {
-                for letter in letters {
-                    self.serve_alone(letter);
-                }
-            }
-            Err(failure) => self.fail(letters, failure),
+        if !letters.is_empty() {
+            Point::Taken.pass();
         }
-    }
-
-    fn serve_alone(&mut self, letter: Letter) {
-        let letters = vec![letter];
-        match self.transact(&letters, false) {
-            Ok(batch) => self.deliver(letters, batch),
-            Err(failure) => self.fail(letters, failure),
+        let requests: Vec<_> = letters.iter().map(|letter| &letter.request).collect();
+        let scene = Scene {
+            presence: &Here(&self.keeper.post),
+            rules: &self.keeper.rules.get(),
+            epoch: self.keeper.epoch,
+            now: self.now(),
+        };
+        let store = &mut *self.keeper.store;
+        let batch = self.batches.carry_out(store, &requests, &scene);
+        if !letters.is_empty() {
+            Point::Committed.pass();
         }
-    }
-
-    fn fail(&mut self, letters: Vec<Letter>, failure: Failure) {
-        let is_unknown = matches!(failure, Failure::Unknown(_));
-        for letter in letters {
-            if !is_unknown || letter.request.is_a_look() {
-                self.answer(letter.reply, Outcome::Down);
+        let is_rung = !batch.rings.is_empty();
+        for (letter, outcome) in letters.into_iter().zip(batch.outcomes) {
+            if let Some(outcome) = outcome {
+                self.answer(letter.reply, outcome);
             }
         }
-        match failure {
-            Failure::NotDone(broken) => self.note_broken(broken),
-            Failure::Down(_) | Failure::Unknown(_) => self.note_up(Some(&failure)),
+        if is_rung {
+            Point::Answered.pass();
         }
-        // They would fail again at once.
-        self.chores_at = Instant::now() + SWEEP_EVERY;
+        for ring in batch.rings {
+            self.ring(ring);
+        }
+        if is_rung {
+            Point::Rung.pass();
+        }
+        self.unrung.extend(batch.to_look);
+        self.note_up(batch.failure.as_ref());
+        if let Some(broken) = batch.broken {
+            self.note_broken(broken);
+        }
     }
 
     /// One line for each time that the store goes down or comes back.
@@ -296,8 +226,7 @@ impl Work {
             ),
             None if !was_up => {
                 // What nobody knew to be written may have left some.
-                self.has_work = true;
-                self.next_due = Some(0);
+                self.batches.look_for_work();
                 tracing::info!("the store works again");
             }
             _ => {}
@@ -312,100 +241,6 @@ impl Work {
                 "a part of the store cannot be read; throng store check names the rows"
             );
             self.broken = Some(broken);
-        }
-    }
-
-    fn transact(&mut self, letters: &[Letter], with_chores: bool) -> Result<Batch, Failure> {
-        let Keeper {
-            store,
-            post,
-            rules,
-            epoch,
-            ..
-        } = &mut self.keeper;
-        let (now_ms, rules) = (now_ms(), rules.get());
-        let is_due = self.next_due.is_some_and(|due| due <= now_ms);
-        let is_to_sweep = with_chores && self.next_sweep <= Instant::now();
-        let (has_work, swept) = (self.has_work, &self.swept);
-        let mut batch = Batch::default();
-        let mut next_due = self.next_due;
-        let mut sweeping = None;
-        let result = store.run(&mut |rows| {
-            batch = Batch::default();
-            let changes = Cell::new(0);
-            let mut books = Books {
-                rows: &mut Counted {
-                    rows,
-                    changes: &changes,
-                },
-                presence: &Here(post),
-                rules: &rules,
-                now_ms,
-                epoch: *epoch,
-                rings: &mut batch.rings,
-            };
-            for letter in letters {
-                let outcome = books.serve(&letter.request)?;
-                batch.has_work |= matches!(letter.request, Request::AcceptForGroup(_));
-                if let Request::Schedule { due_ms, .. } = letter.request {
-                    next_due = Some(next_due.map_or(due_ms, |next| next.min(due_ms)));
-                }
-                batch.outcomes.push(outcome);
-            }
-            if !with_chores {
-                batch.has_work |= has_work;
-                batch.next_due = next_due;
-                return Ok(());
-            }
-            if has_work || batch.has_work {
-                batch.has_work = false;
-                for _ in 0..WORK_MAX {
-                    batch.has_work = books.work()?;
-                    if !batch.has_work {
-                        break;
-                    }
-                }
-            }
-            if is_due {
-                books.deliver_due(DUE_MAX)?;
-                next_due = books.next_due()?;
-            }
-            batch.next_due = next_due;
-            if is_to_sweep {
-                batch.swept = Some(sweep(&mut books, swept, &changes, &mut sweeping)?);
-            }
-            Ok(())
-        });
-        match &result {
-            // Whoever got something in it, if it was written, finds it when it looks.
-            Err(Failure::Unknown(_)) => {
-                let uids = batch.rings.iter().map(|ring| ring.uid().to_owned());
-                self.unrung.extend(uids);
-            }
-            // An inbox that cannot be read does not end the round.
-            Err(Failure::NotDone(_)) => {
-                if let Some(uid) = sweeping {
-                    self.swept = uid;
-                }
-            }
-            _ => {}
-        }
-        result.map(|()| batch)
-    }
-
-    fn deliver(&mut self, letters: Vec<Letter>, batch: Batch) {
-        self.has_work = batch.has_work;
-        self.next_due = batch.next_due;
-        if let Some(Swept { uid, is_cut }) = batch.swept {
-            self.swept = uid;
-            let pause = if is_cut { Duration::ZERO } else { SWEEP_EVERY };
-            self.next_sweep = Instant::now() + pause;
-        }
-        for (letter, outcome) in letters.into_iter().zip(batch.outcomes) {
-            self.answer(letter.reply, outcome);
-        }
-        for ring in batch.rings {
-            self.ring(ring);
         }
     }
 
@@ -424,12 +259,7 @@ impl Work {
         }
     }
 
-    fn mail_answer(
-        &mut self,
-        key: Key,
-        ticket: Box<crate::session::ticket::Ticket>,
-        outcome: Outcome,
-    ) {
+    fn mail_answer(&mut self, key: Key, ticket: Box<Ticket>, outcome: Outcome) {
         let mail = ToReactor::Answer {
             to: key,
             ticket,
@@ -492,58 +322,6 @@ impl Work {
     }
 }
 
-/// Drops what has grown old in the inboxes behind `behind`. `at` is the one that is looked at.
-fn sweep(
-    books: &mut Books<'_>,
-    behind: &str,
-    changes: &Cell<usize>,
-    at: &mut Option<String>,
-) -> Result<Swept, Broken> {
-    let users = books.users(behind, SWEEP_USERS)?;
-    let before = changes.get();
-    let is_round = users.len() < SWEEP_USERS;
-    for uid in users {
-        if changes.get() - before >= SWEEP_CHANGES {
-            let uid = at.take().unwrap_or_default();
-            return Ok(Swept { uid, is_cut: true });
-        }
-        *at = Some(uid.clone());
-        books.expire(&uid)?;
-    }
-    let last = at.take().filter(|_| !is_round);
-    Ok(Swept {
-        // Behind the last one it begins anew.
-        uid: last.unwrap_or_default(),
-        is_cut: false,
-    })
-}
-
-/// Rows, and how many of them were changed.
-struct Counted<'a> {
-    rows: &'a mut dyn Rows,
-    changes: &'a Cell<usize>,
-}
-
-impl Rows for Counted<'_> {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Broken> {
-        self.rows.get(key)
-    }
-
-    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Broken> {
-        self.changes.update(|count| count + 1);
-        self.rows.put(key, value)
-    }
-
-    fn remove(&mut self, key: &[u8]) -> Result<(), Broken> {
-        self.changes.update(|count| count + 1);
-        self.rows.remove(key)
-    }
-
-    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), Broken> {
-        self.rows.scan(from, to, visit)
-    }
-}
-
 /// The roster, as far as the inbox asks.
 struct Here<'a>(&'a Post);
 
@@ -554,7 +332,7 @@ impl Presence for Here<'_> {
 }
 
 /// Unix time.
-fn now_ms() -> u64 {
+fn wall_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64)

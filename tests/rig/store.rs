@@ -82,7 +82,7 @@ impl Store {
                 rings: &mut rings,
             };
             let outcome = books.serve(&request).unwrap();
-            while books.work().unwrap() {}
+            while books.work("").unwrap().is_some() {}
             books.deliver_due(usize::MAX).unwrap();
             self.rows.commit();
             outcome

@@ -72,7 +72,7 @@ impl Rig {
 
     fn work_all(&mut self) -> usize {
         let mut done = 0;
-        while self.books(|books| books.work()) {
+        while self.books(|books| books.work("")).is_some() {
             done += 1;
         }
         done
@@ -335,7 +335,7 @@ fn work_that_is_taken_back_is_still_there() {
     rig.create("g", &["alice", "bob"]);
     rig.tell("g", "alice");
     let before = rig.rows.clone();
-    rig.open(|books| books.work()).unwrap();
+    rig.open(|books| books.work("")).unwrap();
     rig.rows.roll_back();
     assert_eq!(rig.rows, before);
     assert_eq!(rig.work_all(), 1);

@@ -172,7 +172,7 @@ fn what_is_due_at_once_or_was_due_long_ago_comes_too() {
 }
 
 #[test]
-fn a_due_message_that_finds_no_room_leaves_a_gap_that_is_told() {
+fn a_due_message_waits_for_room_and_at_last_leaves_a_gap_that_is_told() {
     let mut rig = Rig::with(InboxRules {
         entries_max: 1,
         ..RULES
@@ -186,6 +186,10 @@ fn a_due_message_that_finds_no_room_leaves_a_gap_that_is_told() {
     rig.take_rings();
     rig.now_ms = DUE;
     assert_eq!(rig.deliver_due(), 1);
+    assert_eq!(rig.deliver_due(), 0, "it rests for a while");
+    assert!(rig.take_rings().is_empty(), "nothing is lost yet");
+    rig.now_ms = DUE + RULES.ttl_ms;
+    assert_eq!(rig.deliver_due(), 1);
     assert_eq!(rig.take_lost(), ["bob"]);
     assert_eq!(rig.kept_seqs("bob"), [1]);
     assert!(rig.pull("bob", "phone", 0, 10).resync);
@@ -198,4 +202,25 @@ fn a_due_message_that_finds_no_room_leaves_a_gap_that_is_told() {
     rig.deliver_due();
     rig.expire("bob");
     assert_eq!(rig.rows.len(), 1, "the head alone is left");
+}
+
+#[test]
+fn a_due_message_that_waited_for_room_comes_when_there_is_some_and_can_be_cancelled_until_then() {
+    let mut rig = Rig::with(InboxRules {
+        entries_max: 1,
+        ..RULES
+    });
+    let (late, dropped) = (rig.push("bob", None, "1"), rig.push("bob", None, "2"));
+    rig.schedule(&late, DUE);
+    rig.schedule(&dropped, DUE + 1);
+    let first = rig.push("bob", None, "0");
+    rig.accept(&first);
+    rig.now_ms = DUE + 1;
+    assert_eq!(rig.deliver_due(), 2);
+    assert_eq!(rig.cancel(dropped.entry.id), Cancelled::Yes);
+    rig.ack("bob", "phone", &[first.entry.id]);
+    rig.now_ms += 10_000;
+    assert_eq!(rig.deliver_due(), 1);
+    assert_eq!(rig.kept_seqs("bob"), [2]);
+    assert_eq!(rig.cancel(late.entry.id), Cancelled::TooLate);
 }

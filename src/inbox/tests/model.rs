@@ -229,7 +229,7 @@ impl World {
                 }
             }
             Step::Work => {
-                self.rig.books(|books| books.work());
+                self.rig.books(|books| books.work(""));
             }
             Step::Connect { of, device, cursor } => {
                 let (uid, name) = (USERS[*of], DEVICES[*device]);
@@ -461,7 +461,7 @@ proptest! {
                 torn.rig.open(|books| {
                     books.accept(&accept)?;
                     books.acknowledge("bob", "a", &wait)?;
-                    books.work()?;
+                    books.work("")?;
                     books.deliver_due(5)?;
                     books.expire("alice")
                 }).unwrap();
