@@ -276,7 +276,7 @@ fn single_values_keep_their_bounds() {
         "log_level = \"loud\"",
         "data_dir = \"\"",
         "api = \"127.0.0.1:8888\"",
-        "[limits]\nmessage_bytes_max = 16777217\nqueue_hard_bytes = 99999999",
+        "[limits]\nmessage_bytes_max = 16777217\nqueue_hard_bytes = 99999999\ninbox_bytes_max = 99999999",
         "[limits]\nstrikes_max = 0",
         "[limits]\nstrikes_max = 256",
         "[limits]\nhandshake_secs = 0",

@@ -246,7 +246,7 @@ mod tests {
             b"h",
             b"hbob",
             b"h\xff\0",
-            b"e\0123",
+            b"e\x00123",
             b"Dshort",
         ] {
             assert_eq!(RowName::parse(bad), None, "{bad:?}");

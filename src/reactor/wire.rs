@@ -6,6 +6,7 @@ use mio::{Interest, Token};
 
 use super::connection::Connection;
 use super::{POOL_MAX, READ_BYTES, Reactor};
+use crate::parts::faults::Point;
 use crate::parts::key::Key;
 use crate::parts::outbox::Outbox;
 use crate::parts::time::{Now, Tick};
@@ -170,6 +171,9 @@ impl Reactor {
         let Ok(flushed) = flushed else {
             return self.hang_up_dead(key, now);
         };
+        if flushed.bytes > 0 {
+            Point::Sent.pass();
+        }
         self.stats.bytes_out.add(flushed.bytes as u64);
         self.stats.writes.add(flushed.writes);
         self.stats.broadcast_deliveries.add(flushed.broadcasts);

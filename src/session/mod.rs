@@ -461,10 +461,8 @@ impl Session {
         };
         cx.host
             .admit(request.forwarded_for(), cx.now.tick, cx.rules)?;
-        if !is_echo {
-            if arrive(request, cx)? {
-                self.pump.start_acknowledging();
-            }
+        if !is_echo && arrive(request, cx)? {
+            self.pump.start_acknowledging();
         }
         request.write_accept(&accept_key, cx.host.out());
         self.phase = Phase::Open;

@@ -312,14 +312,13 @@ fn groups_are_listed_by_user_and_page_by_page() {
     let first = content("/api/v1/groups");
     let ids = first["groups"].as_array().unwrap();
     assert_eq!((ids.len(), &ids[999]), (1000, &json!("g0999")));
-    assert_eq!(first["total"], 1003);
     assert_eq!(
         content("/api/v1/groups?after=g0999"),
-        json!({"groups": ["g1000", "g1001", "z@1"], "total": 1003})
+        json!({"groups": ["g1000", "g1001", "z@1"]})
     );
     assert_eq!(
         content("/api/v1/groups?after=z%401"),
-        json!({"groups": [], "total": 1003})
+        json!({"groups": []})
     );
     assert_eq!(
         content("/api/v1/groups?x=1&user=bob&user=ann"),

@@ -124,15 +124,16 @@ fn a_group_is_made_of_its_creator_and_who_is_named_each_once() {
 fn ids_that_are_none_and_groups_of_nobody_are_refused() {
     let mut rig = Rig::new();
     let before = rig.rows.clone();
-    for (id, members) in [
-        ("a b", &["bob"][..]),
-        ("", &["bob"]),
-        ("g", &["b:b"]),
-        ("g", &[]),
+    let nobody = GroupError::BadUser("b:b".to_owned());
+    for (id, members, error) in [
+        ("a b", &["bob"][..], GroupError::BadId),
+        ("", &["bob"], GroupError::BadId),
+        ("g", &["b:b"], nobody),
+        ("g", &[], GroupError::BadId),
     ] {
         let members = own(members);
         let made = rig.change(id, None, GroupChange::Create { members });
-        assert_eq!(made, Err(GroupError::BadId), "{id}");
+        assert_eq!(made, Err(error), "{id}");
     }
     assert_eq!(rig.rows, before);
 }
