@@ -90,6 +90,11 @@ impl Books<'_> {
         if !is_id(id) {
             return Ok(Err(GroupError::BadId));
         }
+        if let GroupChange::Create { members } | GroupChange::Join { members } = change
+            && let Some(bad) = members.iter().find(|uid| !is_id(uid))
+        {
+            return Ok(Err(GroupError::BadUser(bad.clone())));
+        }
         let found = self.group(id)?;
         let Some(mut group) = found else {
             return match change {
@@ -163,9 +168,6 @@ impl Books<'_> {
     ) -> Result<Result<Vec<String>, GroupError>, Broken> {
         let before = group.members.len();
         for uid in named {
-            if !is_id(uid) {
-                return Ok(Err(GroupError::BadUser(uid.to_owned())));
-            }
             if group.members.iter().any(|member| member == uid) {
                 continue;
             }

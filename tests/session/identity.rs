@@ -29,7 +29,7 @@ fn the_connected_notice_says_who_one_is() {
     let expected = json!({
         "sessionId": format!("{NODE}_rose_20240102022812"), "to": ["rose"],
         "activeTime": rig.now.wall_ms, "from": "system", "messageId": null, "msgType": 0, "trigger": 2,
-        "msg": {"userCode": null, "userId": "rose", "userName": "Rosé"},
+        "msg": {"userCode": null, "userId": "rose", "userName": "Rosé", "epoch": "e1", "headSeq": 0},
     });
     assert_eq!(notice, expected);
 }
@@ -130,7 +130,7 @@ fn connet_and_type_7_with_a_token_bind_first_and_answer_then() {
         let heard = rig.messages(c);
         assert_eq!(heard[0]["msgType"], 0);
         let params = json!({"openid": "rose", "userName": "Rose", "loginStatus": "1",
-            "sessionId": format!("{NODE}_rose_20240102022812_2")});
+            "sessionId": format!("{NODE}_rose_20240102022812_2"), "epoch": "e1", "headSeq": 0});
         assert_eq!(
             heard[1..],
             [json!({"type": 8, "status": 200, "params": params})]
@@ -291,8 +291,8 @@ fn connet_gives_a_name_as_type_7_does() {
     let late = rig.guest();
     rig.say(late, connet(&token, &"n".repeat(65)));
     let heard = rig.messages(late);
-    assert_eq!(heard[0]["msg"]["userId"], "rose", "bound all the same");
-    assert_eq!(error_code(&heard[1]), 400);
+    assert_eq!(error_code(&heard[0]), 400);
+    assert_eq!(heard[1]["msg"]["userId"], "rose", "bound all the same");
 }
 
 #[test]

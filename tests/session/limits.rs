@@ -100,7 +100,7 @@ fn the_limits_of_the_unknown_end_with_authentication() {
         rig.say_bytes(guest, &bytes);
         let heard = rig.messages(guest);
         assert_eq!(heard.len(), 3);
-        assert_eq!(heard[2]["type"], 12);
+        assert!(heard.iter().any(|message| message["type"] == 12));
     }
 }
 

@@ -137,7 +137,6 @@ fn what_is_not_served_is_404_in_its_family() {
     let mut rig = Rig::new();
     let alice = rig.user("alice");
     for say in [
-        r#"{"msgType":2,"messageId":"x"}"#,
         r#"{"path":"group/other"}"#,
         r#"{"path":"order/new","body":5}"#,
     ] {
@@ -150,14 +149,20 @@ fn a_heartbeat_is_answered_in_the_form_it_has() {
     let mut rig = Rig::new();
     let (alice, guest) = (rig.user("alice"), rig.guest());
     let date = "Tue Jan 02 02:28:12 UTC 2024";
-    let command = json!({"type": 12, "status": 200, "params": {"date": date}});
     let now = rig.now.wall_ms;
-    let direct = json!({"activeTime": now, "from": "system", "msgType": 4, "trigger": 2});
-    let named =
-        json!({"activeTime": now, "from": "system", "msgType": 4, "requestId": "r", "trigger": 2});
-    let route = json!({"path": "ping", "requestId": "r", "success": true, "statusCode": 200,
-        "content": "pong", "msg": "操作成功"});
     for peer in [alice, guest] {
+        let mut params = json!({"date": date});
+        let mut direct = json!({"activeTime": now, "from": "system", "msgType": 4, "trigger": 2});
+        if peer == alice {
+            // Who has an inbox hears how far it goes.
+            params["headSeq"] = 0.into();
+            direct["headSeq"] = 0.into();
+        }
+        let command = json!({"type": 12, "status": 200, "params": params});
+        let mut named = direct.clone();
+        named["requestId"] = "r".into();
+        let route = json!({"path": "ping", "requestId": "r", "success": true, "statusCode": 200,
+            "content": "pong", "msg": "操作成功"});
         for (say, answer) in [
             (r#"{"type":11}"#, &command),
             (r#"{"type":"11","params":{}}"#, &command),

@@ -149,7 +149,9 @@ fn a_message_is_no_larger_than_a_clients_own_may_be() {
     let send = |bytes: usize| {
         let msg = "x".repeat(bytes - 2);
         // Space between the tokens is not passed on, and does not count.
-        rig.send(&format!(r#"{{"to":"bob","msg":  "{msg}"  ,"store":false}}"#))
+        rig.send(&format!(
+            r#"{{"to":"bob","msg":  "{msg}"  ,"store":false}}"#
+        ))
     };
     assert_eq!(send(64 << 10).shaped(), 200);
     let reply = send((64 << 10) + 1);

@@ -316,10 +316,7 @@ fn groups_are_listed_by_user_and_page_by_page() {
         content("/api/v1/groups?after=g0999"),
         json!({"groups": ["g1000", "g1001", "z@1"]})
     );
-    assert_eq!(
-        content("/api/v1/groups?after=z%401"),
-        json!({"groups": []})
-    );
+    assert_eq!(content("/api/v1/groups?after=z%401"), json!({"groups": []}));
     assert_eq!(
         content("/api/v1/groups?x=1&user=bob&user=ann"),
         json!({"groups": ["z@1"]})
