@@ -131,7 +131,6 @@ fn metrics_are_text_that_a_scraper_reads_and_show_the_connections() {
         ("sockets{state=\"authenticated\"}", 5.0),
         ("sockets{state=\"unauthenticated\"}", 1.0),
         ("sockets{state=\"leaving\"}", 0.0),
-        ("groups", 0.0),
         ("watches", 0.0),
     ] {
         assert_eq!(node.metric(name), value, "{name}");

@@ -152,5 +152,8 @@ fn with_an_identity_provider_tokens_are_not_made_here() {
     assert!(!node.errors().contains("demo token"));
     let refused = node.open("?token=a.b.c", &[]).err().unwrap();
     assert!(refused.contains(" 401 "), "{refused}");
-    assert!(!node.folder.path("data").exists(), "it needs no secret");
+    assert!(
+        !node.folder.path("data/token.secret").exists(),
+        "it needs no secret"
+    );
 }

@@ -294,19 +294,24 @@ fn an_acknowledgement_of_what_is_somebody_elses_finds_nothing() {
     alice.say(&json!({"type": 1, "params": params}));
     let message = alice.hear()["params"]["messageId"].clone();
     assert_eq!(bob.hear()["messageId"], message);
-    for msgid in [json!("m1"), message] {
-        for client in [&mut eve, &mut bob] {
-            client.say(&claim(json!({"type": 15, "params": {"msgid": msgid}})));
-            let answer = client.hear();
+    for msgid in [json!("m1"), message.clone()] {
+        for ack in [
+            json!({"type": 15, "params": {"msgid": msgid}}),
+            json!({"msgType": 2, "messageId": msgid}),
+        ] {
+            eve.say(&claim(ack));
+            let answer = eve.hear();
             assert_eq!(
                 (&answer["type"], &answer["status"]),
                 (&json!(16), &json!(404))
             );
             assert_eq!(answer["params"]["message"], msgid);
-            client.say(&claim(json!({"msgType": 2, "msgid": msgid})));
-            assert_eq!(client.hear()["params"]["code"], 404);
         }
     }
+    assert_eq!(alice.is_heard(), NOTHING, "nobody has got it yet");
+    bob.say(&json!({"type": 15, "params": {"msgid": message}}));
+    assert_eq!(bob.hear()["status"], 200);
+    assert_eq!(alice.hear()["msg"]["params"]["messageId"], message);
     for client in [&mut alice, &mut bob, &mut eve] {
         assert_eq!(client.is_heard(), NOTHING);
     }

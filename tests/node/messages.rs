@@ -172,20 +172,44 @@ fn unknown_receivers_are_named_and_the_others_reached() {
 }
 
 #[test]
-fn what_would_have_to_be_stored_is_refused() {
+fn what_is_pushed_waits_for_its_receiver_and_what_is_due_later_for_its_time() {
     let node = Node::start(&[]);
-    let _alice = node.join("alice");
-    for extra in [json!({"store": true}), json!({"delay": 5})] {
-        let mut push = json!({"to": ["alice"], "msg": {"a": 1}});
-        push.as_object_mut()
-            .unwrap()
-            .extend(extra.as_object().unwrap().clone());
+    let push = |extra: Value| {
+        let mut push = json!({"to": ["alice"], "msg": {"n": 1}, "uniqueMsgid": "u1"});
+        let extra = extra.as_object().unwrap().clone();
+        push.as_object_mut().unwrap().extend(extra);
         let answer = node.post(MESSAGES, &push);
+        (answer.status, answer.json())
+    };
+    let (status, first) = push(json!({}));
+    assert_eq!((status, &first["success"]), (200, &json!(true)));
+    let id = &first["content"]["alice"];
+    assert_eq!(
+        push(json!({"store": true})).1["content"]["alice"],
+        *id,
+        "again"
+    );
+    let (status, answer) = push(json!({"msg": {"n": 2}}));
+    assert_eq!(
+        (status, &answer["content"]["reason"]),
+        (409, &json!("msgid_reused"))
+    );
+    let (_, later) = push(json!({"uniqueMsgid": "u2", "delay": 1}));
+    let (_, never) = push(json!({"uniqueMsgid": "u3", "delay": 2}));
+    let path = format!("{MESSAGES}/{}", never["content"]["alice"].as_str().unwrap());
+    assert_eq!(node.delete(&path).status, 200);
+    let mut alice = node.join("alice");
+    for (seq, id) in [(1, id), (2, &later["content"]["alice"])] {
+        let message = alice.hear();
+        assert_eq!((&message["seq"], &message["messageId"]), (&json!(seq), id));
         assert_eq!(
-            (answer.status, &answer.json()["content"]["reason"]),
-            (503, &json!("store_down"))
+            (&message["msgType"], &message["trigger"]),
+            (&json!(1), &json!(1))
         );
     }
+    let path = format!("{MESSAGES}/{}", later["content"]["alice"].as_str().unwrap());
+    assert_eq!(node.delete(&path).status, 409, "it was due already");
+    assert_eq!(node.delete(&format!("{MESSAGES}/{:032x}", 7)).status, 404);
 }
 
 #[test]

@@ -113,6 +113,10 @@ impl Node {
         http::call(self.api, "POST", path, &[], &body.to_string())
     }
 
+    pub fn delete(&self, path: &str) -> Answer {
+        http::call(self.api, "DELETE", path, &[], "")
+    }
+
     /// A token that lives for a minute.
     pub fn token(&self, user: &str) -> String {
         self.token_for(&json!({"userId": user, "ttlSecs": 60}))
