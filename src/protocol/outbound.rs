@@ -173,10 +173,17 @@ fn place_of(epoch: u64, name: &str, seq: u64, out: &mut Text<'_>) {
 }
 
 /// Something may be missing before the entry `from` (msgType 0).
-pub fn resync(session: SessionId<'_>, epoch: u64, head_seq: u64, from: u64, out: &mut Vec<u8>) {
+pub fn resync(
+    session: SessionId<'_>,
+    message_id: MessageId,
+    now_ms: u64,
+    (epoch, head_seq): (u64, u64),
+    from: u64,
+    out: &mut Vec<u8>,
+) {
     text(out, |out| {
-        head(session, out);
-        out.raw("\"from\":\"system\",\"msg\":{\"event\":\"resync\",");
+        notice_head(session, message_id, now_ms, out);
+        out.raw("\"event\":\"resync\",");
         place_of(epoch, "headSeq", head_seq, out);
         let _ = write!(out, "\"from\":{from}}},\"msgType\":0,\"trigger\":2}}");
     });
@@ -233,6 +240,16 @@ fn head(session: SessionId<'_>, out: &mut Text<'_>) {
     out.raw("\"],");
 }
 
+/// A notice of the node, up to what it says.
+fn notice_head(session: SessionId<'_>, message_id: MessageId, now_ms: u64, out: &mut Text<'_>) {
+    head(session, out);
+    out.raw("\"activeTime\":");
+    out.number(now_ms);
+    out.raw(",\"from\":\"system\",\"messageId\":\"");
+    out.0.extend_from_slice(&message_id.to_hex());
+    out.raw("\",\"msg\":{");
+}
+
 /// Connected (msgType 0): the identity is known and the session is in the roster.
 pub fn connected(
     session: SessionId<'_>,
@@ -244,12 +261,7 @@ pub fn connected(
     out: &mut Vec<u8>,
 ) {
     text(out, |out| {
-        head(session, out);
-        out.raw("\"activeTime\":");
-        out.number(now_ms);
-        out.raw(",\"from\":\"system\",\"messageId\":\"");
-        out.0.extend_from_slice(&message_id.to_hex());
-        out.raw("\",\"msg\":{");
+        notice_head(session, message_id, now_ms, out);
         if let Some((epoch, head_seq)) = place {
             place_of(epoch, "headSeq", head_seq, out);
         }

@@ -35,6 +35,7 @@ struct Wire<'a, H> {
     session: SessionId<'a>,
     identity: &'a Identity,
     queue_bytes_max: usize,
+    now_ms: u64,
     host: &'a mut H,
 }
 
@@ -57,7 +58,9 @@ impl<H: Host> Outlet for Wire<'_, H> {
     }
 
     fn resync(&mut self, epoch: u64, head_seq: u64, from: u64) {
-        outbound::resync(self.session, epoch, head_seq, from, self.host.out());
+        let (id, place) = (self.host.message_id(), (epoch, head_seq));
+        let out = self.host.out();
+        outbound::resync(self.session, id, self.now_ms, place, from, out);
     }
 
     fn ping(&mut self, payload: &[u8]) {
@@ -185,6 +188,7 @@ impl Session {
                     session,
                     identity,
                     queue_bytes_max,
+                    now_ms: cx.now.wall_ms,
                     host: cx.host,
                 };
                 Some(call(&mut pump, cx.now.tick, &mut wire))

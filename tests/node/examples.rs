@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use crate::support::http::call;
 use crate::support::{Client, Node, Setup};
 use document::{Call, Entry, Shown, Step, codes, rows, section, shown, steps};
-use likeness::{assert_like, is_text_like, stem};
+use likeness::{Names, assert_like, is_text_like, stem};
 
-const HTTP: usize = 10;
-/// From the families of messages to the errors.
-const MESSAGES: std::ops::RangeInclusive<usize> = 3..=8;
+const HTTP: usize = 11;
+/// From the families of messages to the inbox.
+const MESSAGES: std::ops::RangeInclusive<usize> = 3..=9;
 
 /// With the addresses of this node in the place of the default ones.
 fn at(node: &Node, text: &str) -> String {
@@ -32,6 +32,7 @@ fn join(node: &Node, order: &Value, query: &str) -> (Client, String) {
 struct Audience {
     node: Node,
     clients: Vec<(Client, String)>,
+    names: Names,
 }
 
 impl Audience {
@@ -42,7 +43,12 @@ impl Audience {
         let clients = (0..3).map(|n| Self::come(&node, n)).collect();
         let staff = json!({"groupId": "staff", "userIdList": ["alice"]});
         node.post("/api/v1/groups", &staff).content();
-        Audience { node, clients }
+        let names = Names::default();
+        Audience {
+            node,
+            clients,
+            names,
+        }
     }
 
     fn come(node: &Node, n: usize) -> (Client, String) {
@@ -94,7 +100,7 @@ impl Audience {
 
     fn try_out(&mut self, call: &Call, is_whole: bool) {
         self.prepare(call);
-        let mut target = at(&self.node, &call.target);
+        let mut target = self.names.real(&at(&self.node, &call.target));
         if let Some(user) = stem(&target.replace("/api/v1/sessions/", "")) {
             // The session of an example stands for one that there is.
             let sessions = self.clients.iter().map(|(_, session)| session);
@@ -117,6 +123,7 @@ impl Audience {
         };
         let real = answer.json();
         assert_like(&written, &real);
+        self.names.learn(&written, &real);
         let status = real["statusCode"].as_i64().unwrap();
         let status = if status == -501 { 200 } else { status };
         assert_eq!(i64::from(answer.status), status, "{target}");
@@ -157,6 +164,7 @@ fn every_row_of_the_http_section_has_an_example_and_the_node_answers_as_it_is_wr
 struct Cast {
     node: Node,
     clients: BTreeMap<String, Client>,
+    names: Names,
     /// What has been sent and got, as `type 7`, `msgType 1` or `path ping`.
     sent: BTreeSet<String>,
     got: BTreeSet<String>,
@@ -168,6 +176,7 @@ impl Cast {
             // One: what anybody has sent is with the others before their next word is read.
             node: Node::start(&["--reactors", "1"]),
             clients: BTreeMap::new(),
+            names: Names::default(),
             sent: BTreeSet::new(),
             got: BTreeSet::new(),
         };
@@ -191,7 +200,8 @@ impl Cast {
 
     /// With a token in the place of `…`.
     fn complete(&self, user: &str, message: &Value) -> Value {
-        let mut message = message.clone();
+        let text = self.names.real(&message.to_string());
+        let mut message: Value = serde_json::from_str(&text).unwrap();
         let places = ["/token", "/body/token"];
         let place = places.into_iter().find(|at| message.pointer(at).is_some());
         if let Some(token) = place.and_then(|at| message.pointer_mut(at)) {
@@ -216,8 +226,10 @@ impl Cast {
             self.sent.extend(kinds);
         } else {
             let written = at(&self.node, &message.to_string());
+            let written = serde_json::from_str(&written).unwrap();
             let real = self.client(user).hear();
-            assert_like(&serde_json::from_str(&written).unwrap(), &real);
+            assert_like(&written, &real);
+            self.names.learn(&written, &real);
             self.got.extend(kinds);
         }
     }

@@ -1,10 +1,20 @@
 //! Whether an answer is what an example shows: the same keys, types and values, but for what differs
 //! from one time to the next.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 /// Values that depend on the machine and the day.
-const DIFFERENT: [&str; 4] = ["maxConnections", "room", "uptimeSecs", "version"];
+const DIFFERENT: [&str; 7] = [
+    "epoch",
+    "headSeq",
+    "maxConnections",
+    "room",
+    "seq",
+    "uptimeSecs",
+    "version",
+];
 /// Numbers from here on are times in Unix milliseconds.
 const TIMES: u64 = 1_500_000_000_000;
 
@@ -46,6 +56,43 @@ fn compare(shown: &Value, real: &Value) -> Result<(), String> {
         _ => shown == real,
     };
     is_like.then_some(()).ok_or(String::new())
+}
+
+/// Message ids and epochs of the examples, and what they are called here.
+#[derive(Default)]
+pub struct Names(BTreeMap<String, String>);
+
+impl Names {
+    /// Of two messages that are like each other.
+    pub fn learn(&mut self, shown: &Value, real: &Value) {
+        match (shown, real) {
+            (Value::Object(shown), Value::Object(real)) => {
+                for (key, shown) in shown {
+                    if let (Some(shown), Some(real), "epoch") =
+                        (shown.as_str(), real[key].as_str(), key.as_str())
+                    {
+                        self.0.insert(shown.to_owned(), real.to_owned());
+                    }
+                    self.learn(shown, &real[key]);
+                }
+            }
+            (Value::Array(shown), Value::Array(real)) => {
+                for (shown, real) in shown.iter().zip(real) {
+                    self.learn(shown, real);
+                }
+            }
+            (Value::String(shown), Value::String(real)) if is_message_id(shown) => {
+                self.0.insert(shown.clone(), real.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// A text of the examples as it has to be here.
+    pub fn real(&self, text: &str) -> String {
+        let replace = |text: String, (shown, real): (&String, &String)| text.replace(shown, real);
+        self.0.iter().fold(text.to_owned(), replace)
+    }
 }
 
 fn kind(value: &Value) -> std::mem::Discriminant<Value> {
