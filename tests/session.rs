@@ -11,6 +11,8 @@ mod arriving;
 mod clocks;
 #[path = "session/identity.rs"]
 mod identity;
+#[path = "session/inbox.rs"]
+mod inbox;
 #[path = "session/limits.rs"]
 mod limits;
 #[path = "session/talking.rs"]

@@ -157,6 +157,7 @@ impl Pump {
         self.is_known = attached.is_known;
         self.is_told = false;
         let busy = self.busy.get_or_insert_default();
+        busy.head = attached.head_seq;
         busy.is_reading = true;
         busy.passed = attached.low;
         busy.last_sent = attached.low;

@@ -63,6 +63,20 @@ impl Store {
         true
     }
 
+    /// Drops what has grown old in one inbox.
+    pub fn sweep(&mut self, uid: &str, roster: &Roster, now_ms: u64) {
+        let mut books = Books {
+            rows: &mut self.rows,
+            presence: &Here(roster),
+            rules: &rules(),
+            now_ms,
+            epoch: EPOCH,
+            rings: &mut Vec::new(),
+        };
+        books.expire(uid).unwrap();
+        self.rows.commit();
+    }
+
     /// Serves the next request, and with it what is left to do for groups.
     pub fn serve(&mut self, roster: &Roster, now_ms: u64) -> Option<Served> {
         if self.is_held || self.letters.is_empty() {
