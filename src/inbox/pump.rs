@@ -152,15 +152,21 @@ impl Pump {
     /// The store has said where this device is. Its first page is to follow.
     pub fn begin(&mut self, attached: &Attached) {
         self.state = State::Attached;
+        // Who was here before on this connection has what was sent then.
+        let sent = if attached.epoch == self.epoch {
+            self.next
+        } else {
+            0
+        };
         self.epoch = attached.epoch;
-        self.next = attached.low + 1;
+        self.next = sent.max(attached.low + 1);
         self.is_known = attached.is_known;
         self.is_told = false;
         let busy = self.busy.get_or_insert_default();
         busy.head = attached.head_seq;
         busy.is_reading = true;
         busy.passed = attached.low;
-        busy.last_sent = attached.low;
+        busy.last_sent = self.next - 1;
         busy.retry = None;
     }
 

@@ -25,7 +25,7 @@ const FIRST_PAGE: usize = 64;
 const PULL_DEFAULT: usize = 100;
 const PULL_MAX: usize = 300;
 
-const BAD_CURSOR: Fault = Fault::new(400, "a cursor is <epoch>:<seq>");
+pub(super) const BAD_CURSOR: Fault = Fault::new(400, "a cursor is <epoch>:<seq>");
 const REUSED: Fault =
     Fault::new(409, "another message was sent under this msgid").because("msgid_reused");
 const INBOX_FULL: Fault = Fault::new(503, "the receiver's inbox is full").because("inbox_full");
@@ -217,7 +217,10 @@ impl Session {
             self.pump.start_acknowledging();
         }
         let request = attach(identity, cursor, cx.host);
-        let wait = Wait::Attach { fingerprint, then };
+        let wait = Wait::Attach {
+            fingerprint,
+            then: then.clone(),
+        };
         let ticket = Ticket {
             to: to.clone(),
             wait,
@@ -241,6 +244,7 @@ impl Session {
             Then::Nothing => {}
             Then::Connected => outbound::route_ok(about, "null", cx.host.out()),
             Then::Registered => self.tell_registered(cx),
+            Then::Refused(fault) => self.fail(about, &fault, cx),
         }
     }
 
@@ -387,6 +391,24 @@ impl Session {
             reach,
         };
         self.ask(about, request, Wait::Acknowledged { messages: named }, cx)
+    }
+
+    /// A connection that is bound says how far its application has got.
+    pub(super) fn pass_up_to<H: Host>(
+        &mut self,
+        Cursor { epoch, seq }: Cursor,
+        cx: &mut Context<'_, H>,
+    ) -> Result<(), Fault> {
+        let Some(identity) = &self.identity else {
+            return Ok(());
+        };
+        self.pump.start_acknowledging();
+        let request = Request::Acknowledge {
+            uid: identity.uid().to_owned(),
+            device: cx.host.device(),
+            reach: Reach::UpTo { epoch, seq },
+        };
+        self.ask(&Answering::nobody().about(), request, Wait::Passed, cx)
     }
 
     /// A page of this user's inbox.

@@ -1,6 +1,7 @@
 //! What a session wants to know again when the store has answered.
 
 use crate::protocol::inbound::{About, Family};
+use crate::protocol::order::Fault;
 
 /// Goes with a request to the store, and comes back with what came of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,13 +43,15 @@ pub enum Wait {
 }
 
 /// What is answered when the client has been greeted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Then {
     Nothing,
     /// Type 8.
     Registered,
     /// A route's success.
     Connected,
+    /// The client is known now, but something else in its message was not good.
+    Refused(Fault),
 }
 
 impl From<&About<'_>> for Answering {

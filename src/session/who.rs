@@ -1,6 +1,7 @@
 //! Who a session belongs to: from the first word about it to the last.
 
 use super::auth::{self, Auth, Claims};
+use super::flow::BAD_CURSOR;
 use super::host::{Binding, Host};
 use super::ticket::{Answering, Then};
 use super::{Context, Session};
@@ -147,14 +148,12 @@ impl Session {
             Err(fault) => return self.refuse_unknown(about, fault, cx),
         };
         let fingerprint = self.bind(proof, who.device, cx);
-        if let Err(fault) = self.set_name(who.name, cx) {
-            self.fail(about, &fault, cx);
-        }
-        let then = match &inbound.ask {
-            Ask::Register { .. } => Then::Registered,
-            _ => Then::Connected,
+        let named = self.set_name(who.name, cx);
+        let (cursor, then) = match (named.and(cursor_of(who)), &inbound.ask) {
+            (Err(fault), _) => (None, Then::Refused(fault)),
+            (Ok(cursor), Ask::Register { .. }) => (cursor, Then::Registered),
+            (Ok(cursor), _) => (cursor, Then::Connected),
         };
-        let cursor = who.cursor.and_then(Cursor::parse);
         self.attach(fingerprint, cursor, Answering::from(about), then, cx);
         if !is_online {
             self.set_online(false, cx);
@@ -218,17 +217,10 @@ impl Session {
         cx: &mut Context<'_, H>,
     ) -> Result<(), Fault> {
         self.renew(who, cx)?;
-        self.answer_connect(about, who.name, cx)
-    }
-
-    /// Name and status as `connet` sets them, and its answer.
-    fn answer_connect<H: Host>(
-        &mut self,
-        about: &About<'_>,
-        name: Option<&str>,
-        cx: &mut Context<'_, H>,
-    ) -> Result<(), Fault> {
-        self.set_name(name, cx)?;
+        self.set_name(who.name, cx)?;
+        if let Some(cursor) = cursor_of(who)? {
+            self.pass_up_to(cursor, cx)?;
+        }
         self.come_or_go(about, true, Then::Connected, cx);
         Ok(())
     }
@@ -354,6 +346,11 @@ impl Session {
 
 fn to_secs(millis: u64) -> u32 {
     millis.div_ceil(1000).min(u64::from(u32::MAX)) as u32
+}
+
+fn cursor_of(who: &Credentials<'_>) -> Result<Option<Cursor>, Fault> {
+    let parse = |text| Cursor::parse(text).ok_or(BAD_CURSOR);
+    who.cursor.map(parse).transpose()
 }
 
 /// True unless it names somebody else.

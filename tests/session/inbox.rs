@@ -334,6 +334,20 @@ fn a_cursor_may_come_with_connet() {
     assert_eq!((heard.len(), &heard[0]["msg"]["headSeq"]), (3, &json!(3)));
     assert_eq!(error_code(&heard[1]), 400);
     assert_eq!(seqs(&heard[2..]), [3], "bound all the same");
+    // On a connection that is bound it says how far its application has got.
+    assert_eq!(messages(&mut rig, alice).len(), 2, "17s");
+    chat(&mut rig, alice, "bob", "last");
+    let connet = |cursor: &str| json!({"path": "connet", "body": {"cursor": cursor}});
+    let answers = [guest, bad].map(|peer| {
+        rig.say(peer, connet("e1:4"));
+        messages(&mut rig, peer)
+    });
+    for mut heard in answers {
+        assert_eq!(heard.pop().unwrap()["success"], true);
+        assert_eq!(seqs(&heard), [4]);
+    }
+    assert_eq!(messages(&mut rig, alice).len(), 2, "and two more");
+    assert_eq!(error_code(&ask(&mut rig, guest, &connet("e1"))), 400);
 }
 
 #[test]
