@@ -1,26 +1,21 @@
 //! The inbox of a session's user, as far as it reaches this session: what is sent of it, and what
 //! the store's answers come to.
 
-use super::host::{Counted, Host};
+use super::host::Host;
 use super::ticket::{Answering, Then, Ticket, Wait};
+use super::wire::{Wire, attach, envelope};
 use super::{Context, Phase, Session};
-use crate::inbox::pump::{Outlet, Pump, Rung};
-use crate::inbox::records::{Entry, EntryBody, Text};
+use crate::inbox::pump::{Pump, Rung};
 use crate::inbox::service::{Outcome, Request};
-use crate::inbox::{
-    Accepted, Acknowledged, Attach, Cursor, GroupAccepted, GroupError, Page, Reach,
-};
+use crate::inbox::{Accepted, Acknowledged, Cursor, GroupAccepted, GroupError, Page, Reach};
 use crate::parts::time::Tick;
-use crate::protocol::envelope::{Body, Envelope, MessageId, Party, Trigger};
-use crate::protocol::frame::{self, Opcode};
-use crate::protocol::identity::{Identity, not_an_id};
+use crate::protocol::envelope::MessageId;
+use crate::protocol::identity::not_an_id;
 use crate::protocol::inbound::{About, Got};
-use crate::protocol::order::{ChatText, Fault, FileType, Reply, STORE_DOWN};
-use crate::protocol::outbound::{self, Place, Receipt, SessionId};
+use crate::protocol::order::{Fault, Reply, STORE_DOWN};
+use crate::protocol::outbound::{self, Place, Receipt};
 use crate::protocol::violation::Violation;
 
-/// Entries that are read with the first look: as many as an acknowledging client is sent.
-const FIRST_PAGE: usize = 64;
 /// Entries of a page that a client asks for, where it does not say how many, and at most.
 const PULL_DEFAULT: usize = 100;
 const PULL_MAX: usize = 300;
@@ -29,149 +24,6 @@ pub(super) const BAD_CURSOR: Fault = Fault::new(400, "a cursor is <epoch>:<seq>"
 const REUSED: Fault =
     Fault::new(409, "another message was sent under this msgid").because("msgid_reused");
 const INBOX_FULL: Fault = Fault::new(503, "the receiver's inbox is full").because("inbox_full");
-
-/// The way from a pump to its client and to the store.
-struct Wire<'a, H> {
-    session: SessionId<'a>,
-    identity: &'a Identity,
-    queue_bytes_max: usize,
-    now_ms: u64,
-    host: &'a mut H,
-}
-
-impl<H: Host> Outlet for Wire<'_, H> {
-    fn entry(&mut self, epoch: u64, seq: u64, entry: &Entry, is_again: bool) {
-        let place = Place {
-            epoch,
-            seq,
-            is_again,
-        };
-        let envelope = envelope(entry);
-        outbound::entry(
-            self.session,
-            self.identity,
-            place,
-            &envelope,
-            self.host.out(),
-        );
-        self.host.count(Counted::Delivery);
-    }
-
-    fn resync(&mut self, epoch: u64, head_seq: u64, from: u64) {
-        let (id, place) = (self.host.message_id(), (epoch, head_seq));
-        let out = self.host.out();
-        outbound::resync(self.session, id, self.now_ms, place, from, out);
-    }
-
-    fn ping(&mut self, payload: &[u8]) {
-        let out = self.host.out();
-        frame::write_header(Opcode::Ping, payload.len(), out);
-        out.extend_from_slice(payload);
-        self.host.count(Counted::Ping);
-    }
-
-    fn has_room(&self) -> bool {
-        self.host.owed() <= self.queue_bytes_max
-    }
-
-    fn pull(&mut self, after: u64, limit: usize) -> bool {
-        let request = Request::Pull {
-            uid: self.identity.uid().to_owned(),
-            device: self.host.device(),
-            after,
-            limit,
-        };
-        self.ask(request, Wait::Page)
-    }
-
-    fn pass(&mut self, seq: u64) -> bool {
-        let request = Request::Acknowledge {
-            uid: self.identity.uid().to_owned(),
-            device: self.host.device(),
-            reach: Reach::Silently { seq },
-        };
-        self.ask(request, Wait::Passed)
-    }
-
-    fn attach(&mut self) -> bool {
-        let request = attach(self.identity, None, self.host);
-        let wait = Wait::Attach {
-            fingerprint: 0,
-            then: Then::Nothing,
-        };
-        self.ask(request, wait)
-    }
-}
-
-impl<H: Host> Wire<'_, H> {
-    fn ask(&mut self, request: Request, wait: Wait) -> bool {
-        let to = Answering::nobody();
-        self.host.ask(request, Ticket { to, wait })
-    }
-}
-
-fn attach<H: Host>(identity: &Identity, cursor: Option<Cursor>, host: &H) -> Request {
-    Request::Attach(Box::new(Attach {
-        uid: identity.uid().to_owned(),
-        device: host.device(),
-        cursor,
-        page: FIRST_PAGE,
-    }))
-}
-
-fn said(text: &Text) -> ChatText<'_> {
-    ChatText {
-        message: &text.message,
-        file_type: FileType::Text(&text.file_type),
-    }
-}
-
-/// An entry as its receivers see it.
-fn envelope(entry: &Entry) -> Envelope<'_> {
-    let (from, body) = match &entry.body {
-        EntryBody::Raw { msg } => (entry.from.as_str(), Body::Raw(msg)),
-        EntryBody::Chat { from, text } => {
-            let from = Party {
-                uid: &entry.from,
-                name: &from.name,
-                is_online: from.is_online,
-            };
-            (
-                "system",
-                Body::Chat {
-                    from,
-                    text: said(text),
-                },
-            )
-        }
-        EntryBody::GroupChat { from, group, text } => {
-            let from = Party {
-                uid: &entry.from,
-                name: &from.name,
-                is_online: from.is_online,
-            };
-            let text = said(text);
-            ("system", Body::GroupChat { from, group, text })
-        }
-        EntryBody::Delivered { msgid, message, to } => {
-            let msgid = msgid.as_deref();
-            let message = *message;
-            ("system", Body::Delivered { msgid, message, to })
-        }
-    };
-    Envelope {
-        active_ms: entry.at_ms,
-        from,
-        message_id: entry.id,
-        body,
-        msg_type: 1,
-        request_id: entry.request_id.as_deref(),
-        trigger: match entry.is_http {
-            true => Trigger::Http,
-            false => Trigger::WebSocket,
-        },
-    }
-}
 
 impl Session {
     /// Calls into the pump of this session, if it is bound.

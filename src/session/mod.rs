@@ -14,6 +14,7 @@ pub mod rules;
 mod talk;
 pub mod ticket;
 mod who;
+mod wire;
 
 use crate::inbox::Cursor;
 use crate::inbox::pump::Pump;
