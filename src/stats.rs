@@ -24,9 +24,9 @@ impl Count {
 }
 
 /// Close codes that are counted apart; any other is counted as the last.
-pub const CLOSE_CODES: [u16; 19] = [
+pub const CLOSE_CODES: [u16; 20] = [
     1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 4401, 4403, 4408, 4409, 4410,
-    4413, 4429, 0,
+    4413, 4429, 4431, 0,
 ];
 
 /// HTTP statuses of refused upgrades that are counted apart; any other is counted as the last.
@@ -37,6 +37,19 @@ pub const ERRORS: [u16; 9] = [400, 401, 403, 404, 409, 413, 429, 503, 0];
 
 /// Upper bounds of the turn histogram, in microseconds of thread CPU time; one more for the rest.
 pub const TURN_MICROS: [u64; 8] = [50, 200, 1000, 5000, 10_000, 20_000, 50_000, 100_000];
+
+/// The storekeeper's numbers.
+#[derive(Default, Debug)]
+pub struct StoreStats {
+    /// Gauge: 1 while the store does what it is asked.
+    pub up: Count,
+    pub requests: Count,
+    pub batches: Count,
+    /// Time spent in transactions, the disk's among it.
+    pub micros: Count,
+    /// Gauge: requests that waited when the last batch was taken.
+    pub waiting: Count,
+}
 
 /// One reactor's numbers. Gauges say so; all others only grow.
 #[derive(Default, Debug)]

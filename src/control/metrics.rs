@@ -12,7 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -203,16 +203,25 @@ impl Node {
         Ok(())
     }
 
+    fn store(&self, sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
+        let stats = &self.services.store_stats;
+        let up = "1 while the store does what it is asked";
+        sheet.gauge("store_up", up, None, stats.up.get())?;
+        let waiting = "Requests that waited for the store when it took its last batch";
+        sheet.gauge("store_waiting", waiting, None, stats.waiting.get())?;
+        let requests = "Requests to the store";
+        sheet.counter("store_requests", requests, None, stats.requests.get())?;
+        let batches = "Transactions in which they were served";
+        sheet.counter("store_batches", batches, None, stats.batches.get())?;
+        let seconds = stats.micros.get() as f64 / 1e6;
+        let busy = "Time that transactions took";
+        sheet.counter("store_busy", busy, Some(Unit::Seconds), seconds)
+    }
+
     /// What the connections have in common.
     fn tables(&self, sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
         let Services { node, post, .. } = &*self.services;
-        let is_up = self.services.store_is_up.load(Relaxed);
-        sheet.gauge(
-            "store_up",
-            "1 while the store does what it is asked",
-            None,
-            u64::from(is_up),
-        )?;
+        self.store(sheet)?;
         sheet.gauge(
             "watches",
             "Users whose coming and going connections watch, each as often as it is watched",
@@ -410,10 +419,19 @@ impl Sheet<'_, '_> {
         unit: Option<Unit>,
         of: impl Fn(&ReactorStats) -> &Count,
     ) -> Result<(), Error> {
-        let total = self.total(of);
+        self.counter(name, help, unit, self.total(of))
+    }
+
+    fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        value: impl EncodeCounterValue,
+    ) -> Result<(), Error> {
         self.encoder
             .encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?
-            .encode_counter::<NoLabelSet, _, u64>(&total, None)
+            .encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
 
     /// Counters that stand side by side under their names; the last counts all others.

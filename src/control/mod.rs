@@ -18,7 +18,6 @@ pub mod tokens;
 mod trace;
 mod users;
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -41,7 +40,7 @@ use crate::parts::gate::Gate;
 use crate::parts::time::{TICK_MS, Tick};
 use crate::protocol::limits::Limit;
 use crate::session::rules::Rules;
-use crate::stats::{ReactorStats, Strikes};
+use crate::stats::{ReactorStats, StoreStats, Strikes};
 use answer::Answer;
 use courier::Courier;
 pub use serve::{Control, bind, serve};
@@ -83,7 +82,7 @@ pub struct Services {
     pub switchboard: Switchboard,
     pub store: StoreBox,
     /// Whether the store does what it is asked.
-    pub store_is_up: Arc<AtomicBool>,
+    pub store_stats: Arc<StoreStats>,
     pub stats: Arc<[Arc<ReactorStats>]>,
     /// Takes a wish to drain: closings a second.
     pub drain: Sender<u32>,

@@ -155,7 +155,7 @@ impl Rig {
             traces: Arc::default(),
             switchboard: Switchboard::new(mailboxes),
             store: store(),
-            store_is_up: Arc::new(AtomicBool::new(true)),
+            store_stats: Arc::default(),
             stats: stats.clone(),
             drain: crossbeam_channel::bounded(1).0,
             started: Instant::now(),

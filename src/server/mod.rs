@@ -16,7 +16,6 @@ mod start;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use crossbeam_channel::bounded;
@@ -32,7 +31,7 @@ use crate::hub::watches::Watches;
 use crate::log::Log;
 use crate::mailbox::{Switchboard, store_box};
 use crate::reactor::Shared;
-use crate::stats::ReactorStats;
+use crate::stats::{ReactorStats, StoreStats};
 use crate::store::{self, Keeper, LiveRules};
 use life::Events;
 use plan::Plan;
@@ -84,7 +83,7 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
         node: node.clone(),
     });
     let (store_box, letters) = store_box();
-    let store_is_up = Arc::new(AtomicBool::new(true));
+    let store_stats = Arc::new(StoreStats::default());
     let inbox_rules = LiveRules::new(rules::inbox_rules(&config.limits));
     let keeper = Keeper {
         store,
@@ -93,7 +92,7 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
         switchboard: switchboard.clone(),
         rules: inbox_rules.clone(),
         epoch,
-        is_up: store_is_up.clone(),
+        stats: store_stats.clone(),
     };
     let storekeeper = store::spawn(keeper)?;
     let traces = Arc::new(Traces::default());
@@ -118,7 +117,7 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
         traces,
         switchboard: switchboard.clone(),
         store: store_box,
-        store_is_up,
+        store_stats,
         stats: stats.clone().into(),
         drain,
         started: origin,

@@ -13,7 +13,6 @@ pub mod tool;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -31,6 +30,7 @@ use crate::mailbox::{Letters, Switchboard};
 use crate::parts::faults::Point;
 use crate::parts::key::Key;
 use crate::session::ticket::Ticket;
+use crate::stats::StoreStats;
 
 pub use disk::{Disk, Look, OpenError, STORE_FILE, new_epoch};
 pub use memory::Memory;
@@ -52,8 +52,8 @@ pub struct Keeper {
     pub rules: LiveRules,
     /// Of inboxes that begin now.
     pub epoch: u64,
-    /// Whether the store does what it is asked; others look at it.
-    pub is_up: Arc<AtomicBool>,
+    /// Others look at them.
+    pub stats: Arc<StoreStats>,
 }
 
 /// The rules that the next batch goes by.
@@ -123,6 +123,7 @@ struct Work {
 
 impl Work {
     fn new(keeper: Keeper, ending: Receiver<()>) -> Work {
+        keeper.stats.up.set(1);
         Work {
             keeper,
             ending,
@@ -190,6 +191,14 @@ impl Work {
         };
         let store = &mut *self.keeper.store;
         let batch = self.batches.carry_out(store, &requests, &scene);
+        let stats = &self.keeper.stats;
+        if !letters.is_empty() {
+            stats.requests.add(letters.len() as u64);
+            stats.batches.add(1);
+            stats.waiting.set(self.keeper.letters.len() as u64);
+        }
+        let took = self.started.elapsed() - scene.now.since_start;
+        stats.micros.add(took.as_micros() as u64);
         if !letters.is_empty() {
             Point::Committed.pass();
         }
@@ -217,7 +226,9 @@ impl Work {
 
     /// One line for each time that the store goes down or comes back.
     fn note_up(&mut self, failure: Option<&Failure>) {
-        let was_up = self.keeper.is_up.swap(failure.is_none(), Relaxed);
+        let stats = &self.keeper.stats;
+        let was_up = stats.up.get() == 1;
+        stats.up.set(u64::from(failure.is_none()));
         match failure {
             Some(error) if was_up => tracing::error!(
                 %error,

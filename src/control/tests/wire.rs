@@ -91,7 +91,7 @@ fn without_a_key_only_this_machine_is_heard() {
         traces: Arc::default(),
         switchboard: Switchboard::new(Vec::new()),
         store: store(),
-        store_is_up: Arc::new(AtomicBool::new(true)),
+        store_stats: Arc::default(),
         stats,
         drain: crossbeam_channel::bounded(1).0,
         started: Instant::now(),
