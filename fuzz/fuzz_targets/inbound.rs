@@ -102,7 +102,20 @@ fn check_ask(text: &str, about: &About<'_>, ask: &Ask<'_>) {
             assert!(token.is_none_or(|token| tokens.contains(&Some(token.to_owned()))));
         }
         Ask::Order(order) => check_order(text, group, order),
-        Ask::Heartbeat | Ask::Acknowledge | Ask::Unknown => {}
+        Ask::Acknowledge(got) => {
+            let named = |key| string(text, &[group, key]);
+            assert_eq!(got.up_to, named("upTo").as_deref());
+            let one = string(text, &["messageId"]);
+            let all = targets(field(text, &[group, "msgids"]));
+            let is_named = |id: &&str| {
+                all.iter().any(|one| one == id)
+                    || about.msgid == Some(*id)
+                    || one.as_deref() == Some(*id)
+            };
+            assert!(got.messages.iter().all(|id| is_named(id)));
+            assert!(got.up_to.is_some() || !got.messages.is_empty());
+        }
+        Ask::Heartbeat | Ask::Pull { .. } | Ask::Unknown => {}
     }
 }
 
@@ -300,13 +313,15 @@ fn check_answers(about: &About<'_>) {
             message_id: ID,
             message: r#""a""#,
             to_user: about.request_id,
+            is_again: about.msgid.is_some(),
         };
         let receipt = answer(&|out| outbound::receipt(about, &receipt, out));
         assert_eq!(
             string(&receipt, &["params", "msgid"]).as_deref(),
             about.msgid
         );
-        answer(&|out| outbound::ack_unknown(about, NOW_MS, out));
+        let named = ["m".to_owned()];
+        answer(&|out| outbound::acknowledged(about, &named, |_| false, NOW_MS, out));
     }
-    answer(&|out| outbound::heartbeat(about, NOW_MS, out));
+    answer(&|out| outbound::heartbeat(about, NOW_MS, about.msgid.map(|_| 7), out));
 }

@@ -16,7 +16,6 @@ use libfuzzer_sys::fuzz_target;
 use oracle::{Fields, field, object_in, string};
 use serde_json::Value;
 use throng::hub::code::UserCodes;
-use throng::hub::groups::Groups;
 use throng::hub::node::Node;
 use throng::hub::post::{Carrier, Circumstances, Jammed, Post, Selector};
 use throng::hub::push;
@@ -28,7 +27,7 @@ use throng::protocol::identity::Identity;
 use throng::protocol::inbound::{About, Family};
 use throng::protocol::limits::{Limit, Limits};
 use throng::protocol::metadata::Metadata;
-use throng::protocol::order::{OK_TEXT, Reply, SOME_UNKNOWN, SOME_UNKNOWN_TEXT};
+use throng::protocol::order::{Done, OK_TEXT, Reply, SOME_UNKNOWN, SOME_UNKNOWN_TEXT, StoredPush};
 use throng::protocol::outbound::{self, SessionId};
 
 const NOW_MS: u64 = 1_704_162_492_000;
@@ -54,17 +53,24 @@ fuzz_target!(|data: &[u8]| {
     let asker = (options & 1 == 1).then_some(ASKER);
     let request_id = (options & 2 == 2).then_some(REQUEST_ID);
     let mut carrier = Recorder::new(options >> 6);
-    let reply = POST.with(|post| {
+    let done = POST.with(|post| {
         LIMITS.with(|limits| {
             let cx = Circumstances {
                 now_ms: NOW_MS,
                 limits,
-                groups_are_open: false,
                 request_id,
             };
             push::carry_out(post, body, asker, cx, &mut carrier)
         })
     });
+    let reply = match done {
+        Done::Reply(reply) => reply,
+        Done::Push(push) => {
+            assert!(carrier.is_idle(), "stored, and sent");
+            return check_stored(body, &push, asker, request_id);
+        }
+        Done::Sent(_) => panic!("a push has a reply"),
+    };
     check_reply(&reply);
     let heard = carrier.heard();
     match reply.status {
@@ -79,7 +85,6 @@ fuzz_target!(|data: &[u8]| {
             check_receivers(body, &reply, &carrier, &heard);
         }
         400 | 413 => assert!(carrier.is_idle(), "refused, and sent"),
-        503 if reply.content["reason"] == "store_down" => assert!(carrier.is_idle()),
         503 => {
             assert_eq!(reply.content["reason"], "busy");
             assert!(carrier.refused > 0);
@@ -106,6 +111,23 @@ fn check_reply(reply: &Reply) {
     assert_eq!(string(answer, &["msg"]).as_deref(), Some(&*reply.msg));
     let content = Fields::of(answer).and_then(|answer| answer.get("content"));
     assert_eq!(content, Some(&*reply.content.to_string()));
+}
+
+/// What the store is to keep says what the body says.
+fn check_stored(body: &[u8], push: &StoredPush, asker: Option<&str>, request_id: Option<&str>) {
+    let body = std::str::from_utf8(body).unwrap_or_else(|_| panic!("taken, and not even UTF-8"));
+    assert!(field(body, &["sendToAll"]) != Some("true"));
+    assert!(field(body, &["store"]) != Some("false"));
+    let named: BTreeSet<&String> = push.to.iter().collect();
+    assert!(!named.is_empty() && named.len() == push.to.len());
+    let said = string(body, &["from"]).unwrap_or_else(|| "system".to_owned());
+    assert_eq!(push.from, asker.map_or(said, str::to_owned));
+    let given = string(body, &["requestId"]).or(request_id.map(str::to_owned));
+    assert!(given.is_none_or(|given| given == push.request_id));
+    assert_eq!(push.is_http, asker.is_none());
+    let value = |text: &str| serde_json::from_str::<Value>(text).ok();
+    assert_eq!(value(&push.msg), field(body, &["msg"]).and_then(value));
+    assert!(push.due_ms.is_none_or(|due_ms| due_ms > NOW_MS));
 }
 
 /// What one connection hears, or all of them.
@@ -226,7 +248,6 @@ fn post() -> Post {
     Post {
         roster,
         watches: Arc::new(Watches::default()),
-        groups: Groups::default(),
         codes: UserCodes::new(&[7; 32]),
         node: Arc::new(Node::new("n:1".to_owned(), "ws://n".to_owned(), None, 8)),
     }

@@ -28,7 +28,7 @@ const PEERS_MAX: usize = 24;
 const USERS: [&str; 3] = ["rose", "bob", "eve"];
 const SESSIONS_MAX: usize = 3;
 const WATCHES_MAX: usize = 4;
-const WORDS: [&str; 48] = [
+const WORDS: [&str; 56] = [
     r#"{"type":11}"#,
     r#"{"msgType":3}"#,
     r#"{"path":"ping","requestId":"r"}"#,
@@ -74,6 +74,14 @@ const WORDS: [&str; 48] = [
     r#"{"path":"token/renew"}"#,
     r#"{"to":["rose","bob","rose"],"msg":[],"msgid":"m","requestId":"r"}"#,
     r#"{"to":"bob","msg":1e400}"#,
+    r#"{"type":15,"params":{"msgids":["018cc7fffe6000000000000000000002","018cc7fffe6000000000000000000003"]}}"#,
+    r#"{"type":15,"params":{"upTo":"e1:1"}}"#,
+    r#"{"type":15,"params":{"upTo":"e1:999"}}"#,
+    r#"{"msgType":2,"messageId":"018cc7fffe6000000000000000000003"}"#,
+    r#"{"path":"message/ack","body":{"upTo":"e1:3"},"requestId":"r"}"#,
+    r#"{"path":"message/pull","body":{"after":1,"limit":2},"requestId":"r"}"#,
+    r#"{"path":"connect","body":{"cursor":"e1:2"}}"#,
+    r#"{"path":"message/send","body":{"to":["bob","ann"],"msg":1,"uniqueMsgid":"u"}}"#,
     r#"{"msgType":2,"msgid":"m"}"#,
     r#"{"type":7,"params":{"userName":"\" \\ \u0000 é"}}"#,
     r#"{"type":11,"x":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}"#,
@@ -182,12 +190,14 @@ fn step(rig: &mut Rig, script: &mut Unstructured<'_>) -> Result<()> {
         11 => rig.advance_ticks(script.int_in_range(1..=40)?),
         12 => rig.advance_secs(script.int_in_range(1..=250)?),
         13 => rig.hang_up(peer),
-        14 => match script.int_in_range(0..=5u8)? {
+        14 => match script.int_in_range(0..=7u8)? {
             0 => rig.dismiss(peer, 1012),
             1 => rig.desk.is_draining ^= true,
             2 => rig.desk.courier.is_jammed ^= true,
             3 => rig.step_wall_secs(script.int_in_range(-4000..=4000)?),
             4 => rig.rules.groups_are_open ^= true,
+            5 => rig.desk.store.is_down ^= true,
+            6 => rig.desk.store.is_jammed ^= true,
             _ => {
                 rig.rules.session_policy = match rig.rules.session_policy {
                     SessionPolicy::Multi => SessionPolicy::Single,
@@ -238,7 +248,14 @@ fn come(rig: &mut Rig, script: &mut Unstructured<'_>) -> Result<()> {
         }
         6 => {
             let token = rig.token(script.choose(&USERS)?);
-            let says = script.choose(&["device=desk", "device=phone&os=ios", "os=ios&app=chat"])?;
+            let says = script.choose(&[
+                "device=desk",
+                "device=phone&os=ios",
+                "os=ios&app=chat",
+                "ack=1",
+                "cursor=e1:1&device=desk",
+                "cursor=e2:1",
+            ])?;
             rig.connect(&format!("/websocket?{says}&token={token}"));
         }
         7 => {
