@@ -112,7 +112,7 @@ fn check_ask(text: &str, about: &About<'_>, ask: &Ask<'_>) {
                     || about.msgid == Some(*id)
                     || one.as_deref() == Some(*id)
             };
-            assert!(got.messages.iter().all(|id| is_named(id)));
+            assert!(got.messages.iter().all(is_named));
             assert!(got.up_to.is_some() || !got.messages.is_empty());
         }
         Ask::Heartbeat | Ask::Pull { .. } | Ask::Unknown => {}
