@@ -2,9 +2,10 @@
 //!
 //! Rooms: `floor` and `canned` are that server; `server` starts it or a Throng node as a child;
 //! `measure` is one run of both in turns; `table` sets the runs side by side; `hold` is the
-//! large crowd; `parse` runs in this process; `process` and `machine` read /proc.
+//! large crowd; `chats` are messages that are stored; `parse` runs in this process; `process` and `machine` read /proc.
 
 mod canned;
+mod chats;
 mod floor;
 mod hold;
 mod machine;
@@ -42,6 +43,10 @@ struct Cli {
 enum What {
     /// One gateway process holds a large crowd with heartbeats; one broadcast reaches all.
     Hold(hold::Hold),
+    /// Chats with all six packets, with each store.
+    Chat(chats::Chat),
+    /// A node that opens a store of many entries.
+    OpenStore(chats::OpenStore),
     /// The parser alone: simd-json beside serde_json.
     Parse,
     /// The floor itself, until it is killed: what the other commands start as a child.
@@ -86,6 +91,8 @@ fn main() -> ExitCode {
     let outcome = match cli.what {
         None => all(cli.all),
         Some(What::Hold(hold)) => hold::hold(hold),
+        Some(What::Chat(chat)) => chats::chat(chat),
+        Some(What::OpenStore(open)) => chats::open_store(open),
         Some(What::Parse) => {
             print!("{}", parse_table(&parse::rows(Duration::from_millis(200))));
             Ok(true)

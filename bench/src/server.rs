@@ -6,8 +6,9 @@ use std::io::{self, BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use throng_loadtest::{Api, Plan, Who};
 
@@ -23,8 +24,11 @@ pub struct Server {
     child: Child,
     ws: String,
     pusher: Pusher,
-    dir: PathBuf,
+    _dir: Scratch,
 }
+
+/// A directory that ends with its owner.
+pub struct Scratch(pub PathBuf);
 
 enum Pusher {
     Floor(TcpStream),
@@ -41,22 +45,36 @@ impl Server {
             "--reactors",
             &reactors.to_string(),
         ]);
-        let dir = scratch("floor")?;
-        let (child, ready) = start(command, &dir)?;
+        let dir = Scratch::new("floor")?;
+        let (child, ready) = start(command, &dir.0)?;
         let trigger = TcpStream::connect(field(&ready, "trigger")?)?;
         trigger.set_nodelay(true)?;
         Ok(Server {
             child,
             ws: field(&ready, "ws")?.to_owned(),
             pusher: Pusher::Floor(trigger),
-            dir,
+            _dir: dir,
         })
     }
 
     /// A node with rate limits off; everything else is as it comes, but for `extra`.
     pub fn throng(binary: &Path, reactors: usize, extra: &[&str]) -> Result<Server, Failed> {
-        let dir = scratch("node")?;
-        let config = dir.join("throng.toml");
+        let reactors = reactors.to_string();
+        let extra = [&["--reactors", &reactors], extra].concat();
+        Self::node(binary, &extra)
+    }
+
+    /// One with one reactor that finds a store in `data`, and how long it took to be ready.
+    pub fn on_data(binary: &Path, data: &Path) -> Result<(Server, Duration), Failed> {
+        let began = Instant::now();
+        let data = data.to_str().ok_or("the scratch directory is no text")?;
+        let server = Self::node(binary, &["--reactors", "1", "--data-dir", data])?;
+        Ok((server, began.elapsed()))
+    }
+
+    fn node(binary: &Path, extra: &[&str]) -> Result<Server, Failed> {
+        let dir = Scratch::new("node")?;
+        let config = dir.0.join("throng.toml");
         std::fs::write(&config, CONFIG)?;
         let mut command = Command::new(binary);
         for (name, _) in std::env::vars_os() {
@@ -73,17 +91,18 @@ impl Server {
             "127.0.0.1:0",
             "--config",
         ]);
-        command.arg(&config).arg("--data-dir").arg(dir.join("data"));
         command
-            .args(["--reactors", &reactors.to_string()])
-            .args(extra);
-        let (child, ready) = start(command, &dir)?;
+            .arg(&config)
+            .arg("--data-dir")
+            .arg(dir.0.join("data"));
+        command.args(extra);
+        let (child, ready) = start(command, &dir.0)?;
         let api = Api::connect(field(&ready, "api")?, None)?;
         Ok(Server {
             child,
             ws: field(&ready, "ws")?.to_owned(),
             pusher: Pusher::Api(api),
-            dir,
+            _dir: dir,
         })
     }
 
@@ -116,16 +135,26 @@ impl Drop for Server {
         // It may have ended by itself; its directory is a scratch one.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
-fn scratch(name: &str) -> io::Result<PathBuf> {
-    let dir = std::env::temp_dir().join(format!("throng-bench-{}-{name}", std::process::id()));
-    // What an earlier process of the same id left behind.
-    let _ = std::fs::remove_dir_all(&dir);
-    std::fs::create_dir_all(&dir)?;
-    Ok(dir)
+impl Scratch {
+    pub fn new(name: &str) -> io::Result<Scratch> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Relaxed);
+        let own = format!("throng-bench-{}-{name}-{number}", std::process::id());
+        let dir = std::env::temp_dir().join(own);
+        // What an earlier process of the same id left behind.
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir)?;
+        Ok(Scratch(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Starts a server and waits for its ready line. Its standard error goes to a file, which is
