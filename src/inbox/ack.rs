@@ -21,6 +21,8 @@ pub enum Reach {
 pub struct Acknowledged {
     /// Of the messages that were named, those that this inbox never held, as far as it remembers.
     pub unknown: Vec<MessageId>,
+    /// The cursor that was named is one of this log; true where none was.
+    pub fits: bool,
     /// Everything up to here the device has passed.
     pub low: u64,
     /// Entries above that, passed out of order.
@@ -42,13 +44,14 @@ impl Books<'_> {
             };
             return Ok(Acknowledged {
                 unknown,
+                fits: !matches!(reach, Reach::UpTo { .. }),
                 low: 0,
                 above: Vec::new(),
             });
         };
         let before = head.clone();
         self.know(&mut head, device);
-        let mut unknown = Vec::new();
+        let (mut unknown, mut fits) = (Vec::new(), true);
         match reach {
             Reach::Messages(ids) => {
                 for &id in ids {
@@ -66,7 +69,7 @@ impl Books<'_> {
                 self.pass_up_to(uid, &mut head, device, seq, false)?;
             }
             // A cursor from elsewhere says nothing of this log.
-            Reach::UpTo { .. } => {}
+            Reach::UpTo { .. } => fits = false,
         }
         let moved = self.know(&mut head, device);
         let (low, above) = (moved.low, moved.above.clone());
@@ -79,6 +82,7 @@ impl Books<'_> {
         }
         Ok(Acknowledged {
             unknown,
+            fits,
             low,
             above,
         })

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::rows::{Broken, Rows, Visit};
 use super::service::{Outcome, Request};
-use super::{Books, InboxRules, Presence, Ring};
+use super::{Books, InboxRules, Presence, Ring, epoch_at};
 use crate::parts::faults::Point;
 
 /// Messages of groups that are brought to their members with one batch, at most.
@@ -51,7 +51,7 @@ pub enum Failure {
 pub struct Scene<'a> {
     pub presence: &'a dyn Presence,
     pub rules: &'a InboxRules,
-    /// Of inboxes that begin now.
+    /// Of the store: inboxes that begin have one that is made of it.
     pub epoch: u64,
     pub now: Moment,
 }
@@ -235,7 +235,7 @@ impl Batches {
                 presence: scene.presence,
                 rules: scene.rules,
                 now_ms: now.wall_ms,
-                epoch: scene.epoch,
+                epoch: epoch_at(scene.epoch, now.wall_ms),
                 rings: &mut done.rings,
             };
             for request in requests {

@@ -53,6 +53,16 @@ pub struct InboxRules {
     pub seen_max: u32,
 }
 
+/// An inbox that is empty, and of which nobody has wanted anything for so long, is forgotten with
+/// the devices that it knew.
+const IDLE_MS: u64 = 30 * DAY_MS;
+const DAY_MS: u64 = 24 * 3_600_000;
+
+/// The epoch of inboxes that begin now: another one than that of any inbox that was forgotten.
+pub fn epoch_at(of_store: u64, now_ms: u64) -> u64 {
+    of_store.wrapping_add(now_ms / IDLE_MS)
+}
+
 /// Who is connected.
 pub trait Presence {
     /// The names of the devices on which a user is connected.
@@ -295,6 +305,14 @@ impl Books<'_> {
         Ok(ids)
     }
 
+    /// Nothing is kept for this user, and nobody has wanted anything for long.
+    fn is_idle(&self, uid: &str, head: &Head) -> bool {
+        head.entries == 0
+            && head.notices == 0
+            && head.touched_ms.saturating_add(IDLE_MS) <= self.now_ms
+            && self.presence.devices(uid).is_empty()
+    }
+
     /// Drops what has grown old, in one inbox; false if it is not there.
     pub fn expire(&mut self, uid: &str) -> Result<bool, Broken> {
         const BATCH: usize = 256;
@@ -329,7 +347,9 @@ impl Books<'_> {
         }
         self.drop_passed(uid, &mut head)?;
         self.sweep_seen(uid, head.dropped)?;
-        if head != before {
+        if self.is_idle(uid, &head) {
+            self.rows.remove(&rows::head(uid))?;
+        } else if head != before {
             self.save(uid, &mut head)?;
         }
         Ok(true)

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::Books;
+use super::{Books, DAY_MS};
 use super::records::{Entry, Head, decode};
 use super::rows::Broken;
 use crate::protocol::metadata::ANONYMOUS;
@@ -103,7 +103,8 @@ impl Books<'_> {
         let page = self.page_of(uid, &mut head, device, 0, *page)?;
         self.drop_passed(uid, &mut head)?;
         let low = self.know(&mut head, device).low;
-        if before.as_ref() != Some(&head) {
+        let is_stale = head.touched_ms.saturating_add(DAY_MS) <= self.now_ms;
+        if is_stale || before.as_ref() != Some(&head) {
             self.save(uid, &mut head)?;
         }
         Ok(Attached {

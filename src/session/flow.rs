@@ -312,7 +312,7 @@ impl Session {
         let is_known = |name: &str| match MessageId::from_hex(name) {
             Some(id) => !done.unknown.contains(&id),
             // A cursor.
-            None => name.contains(':'),
+            None => name.contains(':') && done.fits,
         };
         outbound::acknowledged(about, named, is_known, cx.now.wall_ms, cx.host.out());
         self.with_pump(cx, |pump, now, wire| pump.acknowledged(done, now, wire));

@@ -361,7 +361,7 @@ fn a_cursor_that_does_not_fit_is_told_and_what_there_is_comes_from_where_the_dev
         acknowledge(&mut rig, bob, &ids[0]);
         rig.heard(alice);
         rig.hang_up(bob);
-        let (_, _, heard) = come(&mut rig, "bob", &format!("&cursor={cursor}"));
+        let (bob, _, heard) = come(&mut rig, "bob", &format!("&cursor={cursor}"));
         let notice = &heard[0];
         let resync = json!({"event": "resync", "epoch": "e1", "headSeq": 3, "from": 2});
         assert_eq!(
@@ -376,6 +376,12 @@ fn a_cursor_that_does_not_fit_is_told_and_what_there_is_comes_from_where_the_dev
             messages(&mut rig, alice),
             [Value::Null; 0],
             "it acknowledges nothing"
+        );
+        let params = json!({"upTo": cursor});
+        let answer = ask(&mut rig, bob, &json!({"type": 15, "params": params}));
+        assert_eq!(
+            (&answer["type"], &answer["status"]),
+            (&json!(16), &json!(404))
         );
     }
 }

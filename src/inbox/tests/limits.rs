@@ -211,3 +211,33 @@ fn of_several_targets_the_full_one_alone_is_refused() {
     let outcome = rig.books(|books| books.serve(&request));
     assert_eq!(outcome, service::Outcome::AllAccepted(wanted.to_vec()));
 }
+
+#[test]
+fn an_inbox_that_nobody_has_used_for_a_month_is_forgotten_and_its_epoch_does_not_return() {
+    const DAY: u64 = 24 * HOUR;
+    let mut rig = Rig::new();
+    rig.epoch = epoch_at(EPOCH, rig.now_ms);
+    let id = rig.send("alice", "bob");
+    rig.attach("bob", "phone", None);
+    rig.ack("bob", "phone", &[id]);
+    let before = rig.attach("bob", "phone", None).epoch;
+    // Who comes back now and then is remembered, though nothing is sent.
+    for _ in 0..40 {
+        rig.now_ms += DAY;
+        rig.attach("bob", "phone", None);
+        rig.expire("bob");
+    }
+    assert_eq!(rig.head("bob").devices.len(), 1);
+    rig.now_ms += 30 * DAY;
+    rig.connect("bob", "phone");
+    rig.expire("bob");
+    assert_eq!(rig.head("bob").devices.len(), 1, "who is here as well");
+    rig.disconnect("bob", "phone");
+    rig.expire("bob");
+    rig.expire("alice");
+    assert_eq!(rig.rows.len(), 0);
+    rig.epoch = epoch_at(EPOCH, rig.now_ms);
+    let again = rig.attach("bob", "phone", Some((before, 1)));
+    assert_ne!(again.epoch, before);
+    assert!(again.page.resync);
+}
