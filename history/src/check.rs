@@ -129,6 +129,9 @@ impl Judge {
             None => self.begin(line, sent, connection),
         };
         self.ledger.messages[number as usize].attempts += 1;
+        if sent.class == Class::Group {
+            self.people.note_own(connection);
+        }
     }
 
     fn begin(&mut self, line: u64, sent: &Sent, connection: Option<u64>) -> u32 {
@@ -137,7 +140,6 @@ impl Judge {
         let (to, version) = match sent.class {
             Class::Group => {
                 let group = self.people.group(&sent.to);
-                self.people.users[sender as usize].own_groups += 1;
                 (group, self.people.groups[group as usize].version())
             }
             Class::Single | Class::Push => (self.people.user(&sent.to), 0),
@@ -197,8 +199,7 @@ impl Judge {
             self.ledger.messages[number as usize].id,
         );
         if of.is_some_and(|of| of != number) {
-            let text = || format!("{message_id} is {} too", self.describe(number));
-            let text = text();
+            let text = format!("{message_id} is {} too", self.describe(number));
             self.report.add(Kind::SharedId, line, || text);
             return id;
         }
@@ -240,9 +241,7 @@ impl Judge {
     /// The seat of a device in a message's audience; none if it is not for that user.
     fn seat(&mut self, number: u32, device: u32) -> Option<u32> {
         let message = &self.ledger.messages[number as usize];
-        let Some(found) = self.people.devices.get(device as usize) else {
-            return None;
-        };
+        let found = self.people.devices.get(device as usize)?;
         match message.class {
             Class::Single | Class::Push => (found.user == message.to).then_some(found.seat),
             Class::Group => {
@@ -282,17 +281,19 @@ impl Judge {
         }
         let confirmed_ms = (message.confirmed > 0).then_some(message.confirmed_ms);
         self.be_in_time(line, at, on.connection, confirmed_ms, text);
-        self.be_in_order(line, device, place, text);
+        if self.is_in_order(line, device, place, text) {
+            self.be_in_order_of_group(line, number, device, text);
+        }
     }
 
-    /// The application gets what is later in its inbox later.
-    fn be_in_order(
+    /// The application gets what is later in its inbox later. What is not is told.
+    fn is_in_order(
         &mut self,
         line: u64,
         device: u32,
         (epoch, seq): (u32, u64),
         text: impl FnOnce() -> String,
-    ) {
+    ) -> bool {
         let device = &mut self.people.devices[device as usize];
         match device.delivered {
             Some((of, last)) if of == epoch && seq <= last => {
@@ -300,9 +301,35 @@ impl Judge {
                     let text = || format!("{}, seq {seq} after {last}", text());
                     self.report.add(Kind::Reordered, line, text);
                 }
+                false
             }
-            _ => device.delivered = Some((epoch, seq)),
+            _ => {
+                device.delivered = Some((epoch, seq));
+                true
+            }
         }
+    }
+
+    /// A group's messages come in the order of acceptance as well. They stand at other places in
+    /// each inbox, so what has come tells it: whatever was answered before another began.
+    fn be_in_order_of_group(
+        &mut self,
+        line: u64,
+        number: u32,
+        device: u32,
+        text: impl FnOnce() -> String,
+    ) {
+        let message = &self.ledger.messages[number as usize];
+        if message.class != Class::Group {
+            return;
+        }
+        let group = &mut self.people.groups[message.to as usize];
+        let latest = group.latest.entry(device).or_default();
+        if message.confirmed > 0 && message.confirmed_line < *latest {
+            let text = || format!("{}, behind what was accepted after it", text());
+            self.report.add(Kind::Reordered, line, text);
+        }
+        *latest = message.sent_line.max(*latest);
     }
 
     /// Something was due since `since`, as soon as this connection was open and no fault active.
@@ -393,32 +420,26 @@ impl Judge {
     /// What the end of the history shows of one message.
     fn sum_up(&mut self, number: u32) {
         let message = &self.ledger.messages[number as usize];
-        let totals = &mut self.report.totals;
-        if message.confirmed == 0 {
-            if !message.is_refused() {
-                totals.unknown += 1;
-                return;
-            }
-            totals.refused += 1;
+        if message.confirmed > 0 {
+            self.report.totals.confirmed += 1;
+            self.sum_up_deliveries(number);
+            self.sum_up_notices(number);
+        } else if message.is_refused() {
+            self.report.totals.refused += 1;
             if !message.delivered.is_empty() && !message.came_refused {
                 let text = self.describe(number);
                 self.report.add(Kind::FailedDelivered, 0, || text);
             }
-            return;
+        } else {
+            self.report.totals.unknown += 1;
         }
-        totals.confirmed += 1;
-        let receivers = match message.class {
-            Class::Single | Class::Push => vec![message.to],
-            Class::Group => {
-                let group = &self.people.groups[message.to as usize];
-                let mut members =
-                    group.members_throughout(message.version, message.version_confirmed);
-                members.retain(|member| *member != message.sender);
-                members
-            }
-        };
+    }
+
+    /// What was confirmed must have come to all devices that it is owed to.
+    fn sum_up_deliveries(&mut self, number: u32) {
+        let message = &self.ledger.messages[number as usize];
         let (mut owed, mut excused, mut missing) = (0, 0, Vec::new());
-        for &receiver in &receivers {
+        for receiver in self.receivers(message) {
             for (device, found) in self.people.owed(receiver, message.sent_line) {
                 let seat = match message.class {
                     Class::Single | Class::Push => Some(found.seat),
@@ -435,17 +456,30 @@ impl Judge {
                 }
             }
         }
+        let totals = &mut self.report.totals;
         totals.owed += owed;
         totals.excused += excused;
         totals.judged += u64::from(owed > excused);
         totals.lost += missing.len() as u64;
         for device in missing {
             let name = self.people.device_names.name(device);
-            let text = || format!("{} never came to {name}", self.describe(number));
-            let text = text();
+            let text = format!("{} never came to {name}", self.describe(number));
             self.report.add(Kind::Lost, 0, || text);
         }
-        self.sum_up_notices(number);
+    }
+
+    /// Users who must get a message: of a group, those who were in it all the time.
+    fn receivers(&self, message: &Message) -> Vec<u32> {
+        match message.class {
+            Class::Single | Class::Push => vec![message.to],
+            Class::Group => {
+                let group = &self.people.groups[message.to as usize];
+                let mut members =
+                    group.members_throughout(message.version, message.version_confirmed);
+                members.retain(|member| *member != message.sender);
+                members
+            }
+        }
     }
 
     /// What was acknowledged for good must have been told to its sender.

@@ -140,6 +140,25 @@ fn messages_of_one_connection_that_overtake_each_other_are_reordered() {
 }
 
 #[test]
+fn messages_to_a_group_that_overtake_each_other_are_reordered() {
+    let mut story = alice_and_bob();
+    let members = ["alice", "bob", "carol"].map(str::to_owned).to_vec();
+    let group = "team".to_owned();
+    story.open("carol", 3, None);
+    story.add(What::Group { group, members });
+    let [one, two] = ["m1", "m2"].map(|msgid| sent(Class::Group, "alice", msgid, "team"));
+    story.send(&one).confirm(&one, "id1");
+    story.send(&two).confirm(&two, "id2");
+    story.get("bob", 2, place(1), "id1", &one);
+    story.get("bob", 2, place(2), "id2", &two);
+    assert_eq!(story.judged().count(Kind::Reordered), 0);
+    story.get("carol", 3, place(1), "id2", &two);
+    story.get("carol", 3, place(2), "id1", &one);
+    let report = story.drained();
+    assert_eq!((report.count(Kind::Reordered), report.kinds.len()), (1, 1));
+}
+
+#[test]
 fn an_application_that_gets_things_out_of_order_is_named_where_the_wire_was_right() {
     let (one, two) = (single("alice", "m1", "bob"), single("alice", "m2", "bob"));
     let mut story = alice_and_bob();
@@ -275,6 +294,30 @@ fn places_that_are_left_out_are_a_silent_hole() {
             .text
             .ends_with("2 left out before 4, first 2")
     );
+}
+
+#[test]
+fn a_message_to_a_group_explains_one_missing_place_at_the_device_that_sent_it() {
+    let to_team = sent(Class::Group, "bob", "m1", "team");
+    let single = single("alice", "m2", "bob");
+    let story = |missing: u64, is_again: bool| {
+        let mut story = alice_and_bob();
+        let (group, members) = ("team".to_owned(), vec!["bob".to_owned()]);
+        story.exchange(1).add(What::Group { group, members });
+        let (sent, connection) = (to_team.clone(), Some(2));
+        story.add(What::Send { sent, connection });
+        story.confirm(&to_team, "id8").send(&single);
+        story.confirm(&single, "id9");
+        story.get("bob", 2, place(2 + missing), "id9", &single);
+        if is_again {
+            story.close("bob", 2).open("bob", 3, Some(place(1)));
+            story.receive("bob", 3, place(2 + missing), "id9");
+        }
+        story.kinds()
+    };
+    assert_eq!(story(1, false), []);
+    assert_eq!(story(1, true), [], "it is missing on each connection");
+    assert_eq!(story(2, false), [Kind::Hole]);
 }
 
 #[test]

@@ -450,11 +450,11 @@ impl Chat {
         self.tally.acks += 1;
         desk.text.clear();
         message::write_ack(&mut desk.text, &entry.message_id);
-        desk.send_text();
         self.shared.tell(|| What::Ack {
             on,
             message_id: entry.message_id,
         });
+        desk.send_text();
     }
 
     fn notice(&mut self, entry: Entry, msgid: &str, by: String, index: u32, now: Instant) {

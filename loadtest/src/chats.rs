@@ -4,19 +4,16 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use throng_history::{Event, What};
-
-/// So much of a history is kept in memory within one turn of a thread.
-const BUFFER_BYTES: usize = 64 << 10;
 
 pub struct Chats {
     /// Different for each run, so that its messages are known from others that a store kept.
     pub run: u32,
     pub began: Instant,
-    scribe: Option<Mutex<Scribe>>,
+    scribe: Option<Scribe>,
     issued: AtomicU64,
     pub confirmed: AtomicU64,
     /// Messages that no repetition would get any further.
@@ -25,11 +22,11 @@ pub struct Chats {
     pub noticed: AtomicU64,
 }
 
-/// Writes whole lines, so that others may append to the same file.
+/// Workers have file tables of their own, in which the file is not: they leave lines here, and
+/// whoever made it writes them out. These are whole, so that others may append to the same file.
 struct Scribe {
+    lines: Mutex<Vec<u8>>,
     file: File,
-    lines: Vec<u8>,
-    failure: Option<io::Error>,
 }
 
 impl Chats {
@@ -38,12 +35,10 @@ impl Chats {
         let scribe = match history {
             Some(path) => {
                 File::create(path)?;
-                let file = File::options().append(true).open(path)?;
-                Some(Mutex::new(Scribe {
-                    file,
-                    lines: Vec::with_capacity(2 * BUFFER_BYTES),
-                    failure: None,
-                }))
+                Some(Scribe {
+                    lines: Mutex::default(),
+                    file: File::options().append(true).open(path)?,
+                })
             }
             None => None,
         };
@@ -82,38 +77,30 @@ impl Chats {
             && self.noticed.load(Relaxed) >= confirmed
     }
 
-    /// Writes down one event, if there is a history.
+    /// Notes one event, if there is a history.
     pub fn tell(&self, what: impl FnOnce() -> What) {
         let Some(scribe) = &self.scribe else { return };
-        // What one thread has begun to write, another may finish.
-        let mut scribe = scribe.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = what();
+        let mut lines = scribe.lines();
         let time = SystemTime::now().duration_since(UNIX_EPOCH);
         let at = time.map_or(0, |time| time.as_millis() as u64);
-        let what = what();
-        if let Err(error) = (Event { at, what }).write(&mut scribe.lines) {
-            scribe.failure = Some(error.into());
-        }
-        if scribe.lines.len() > BUFFER_BYTES {
-            scribe.flush();
-        }
+        let event = Event { at, what };
+        let written = event.write(&mut lines);
+        debug_assert!(written.is_ok(), "an event is JSON, and a buffer takes it");
     }
 
-    /// Writes out what was told, and says whether all of it could be written.
+    /// Writes down what was noted. To be called often, and only where the file was opened.
     pub fn flush(&self) -> io::Result<()> {
         let Some(scribe) = &self.scribe else {
             return Ok(());
         };
-        let mut scribe = scribe.lock().unwrap_or_else(PoisonError::into_inner);
-        scribe.flush();
-        scribe.failure.take().map_or(Ok(()), Err)
+        let lines = std::mem::take(&mut *scribe.lines());
+        (&scribe.file).write_all(&lines)
     }
 }
 
 impl Scribe {
-    fn flush(&mut self) {
-        if let Err(error) = self.file.write_all(&self.lines) {
-            self.failure = Some(error);
-        }
-        self.lines.clear();
+    fn lines(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -236,7 +236,7 @@ impl Report {
 fn run(what: What) -> Result<Report, Failed> {
     match what {
         What::Idle { common, pace } => {
-            let (mut crowd, mut report) = gather(&common, common.plan(pace.rate, "load-")?)?;
+            let (mut crowd, mut report) = gather(common.plan(pace.rate, "load-")?)?;
             let open = |report: &Report| report.counts.as_ref().map(|counts| counts.open);
             let opened = open(&report);
             std::thread::sleep(common.patience());
@@ -253,7 +253,7 @@ fn run(what: What) -> Result<Report, Failed> {
         } => {
             let mut api = Api::connect(&api, std::env::var("THRONG_API_KEY").ok())
                 .map_err(|e| format!("cannot reach the API at {api}: {e}"))?;
-            let (mut crowd, mut report) = gather(&common, common.plan(pace.rate, "load-")?)?;
+            let (mut crowd, mut report) = gather(common.plan(pace.rate, "load-")?)?;
             broadcast(
                 &mut crowd,
                 &mut api,
@@ -271,7 +271,7 @@ fn run(what: What) -> Result<Report, Failed> {
             messages,
             in_flight,
         } => {
-            let (mut crowd, mut report) = gather(&common, common.plan(pace.rate, "load-")?)?;
+            let (mut crowd, mut report) = gather(common.plan(pace.rate, "load-")?)?;
             let talked = crowd.talk(messages, in_flight, common.patience())?;
             let micros = |quantile| talked.latency.value_at_quantile(quantile) as f64 / 1000.0;
             let (p50, p99, max) = (
@@ -309,7 +309,7 @@ fn run(what: What) -> Result<Report, Failed> {
                 .map_err(|e| format!("cannot write the history: {e}"))?;
             let mut plan = common.plan(connect_rate, &format!("chat-{:08x}-", chats.run))?;
             plan.chats = Some(Arc::new(chats));
-            let (mut crowd, mut report) = gather(&common, plan)?;
+            let (mut crowd, mut report) = gather(plan)?;
             let drain = Duration::from_secs(drain_secs);
             let chatted = crowd.chat(rate, common.patience(), drain)?;
             tell_chats(&chatted, rate, &mut report);
@@ -335,7 +335,9 @@ fn tell_chats(chatted: &Chatted, rate: f64, report: &mut Report) {
     let tally = &chatted.tally;
     let (issued, secs) = (chatted.issued, chatted.took.as_secs_f64());
     report.text += &format!(
-        "chat         {issued} messages, {rate}/s, in {secs:.2} s: {} stored, {} delivered, {} told of\n         sent         {} times: {} known already, {} refused, {} not answered; {} given up\n         received     {} again, {} foreign; {} acknowledged, {} answered; {} gaps, {} comebacks\n",
+        "chat         {issued} messages, {rate}/s, in {secs:.2} s: {} stored, {} delivered, {} told of\n\
+         sent         {} times: {} known already, {} refused, {} not answered; {} given up\n\
+         received     {} again, {} foreign; {} acknowledged, {} answered; {} gaps, {} comebacks\n",
         tally.confirmed,
         tally.delivered,
         tally.noticed,
@@ -379,7 +381,7 @@ fn tell_chats(chatted: &Chatted, rate: f64, report: &mut Report) {
     report.is_complete &= chatted.is_settled && tally.given_up == 0;
 }
 
-fn gather(common: &Common, plan: Plan) -> Result<(Crowd, Report), Failed> {
+fn gather(plan: Plan) -> Result<(Crowd, Report), Failed> {
     let clients = plan.clients;
     // At the slowest: as long as the rate takes, or 200 a second, and a handshake's time.
     let slowest = clients as f64 / plan.rate.unwrap_or(200.0).max(0.001);

@@ -1,6 +1,9 @@
 //! What all parts of a node know of it: its names, its room, and whether it is leaving.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use crate::parts::key::Key;
 
 /// Above its budget by this part, the node takes nothing more for others.
 const OVERDRAFT_DIVISOR: usize = 8;
@@ -14,6 +17,8 @@ pub struct Node {
     /// What other clients are told to connect to; none where nothing is known that they could reach.
     pub public_url: Option<String>,
     pub max_connections: usize,
+    /// Different for each process: keys begin anew with each, and what is stored outlives it.
+    life: u64,
     connections: AtomicUsize,
     strangers: AtomicUsize,
     /// Places in percent that strangers may hold.
@@ -36,6 +41,7 @@ impl Node {
             ws_url,
             public_url,
             max_connections,
+            life: RandomState::new().build_hasher().finish(),
             connections: AtomicUsize::new(0),
             strangers: AtomicUsize::new(0),
             strangers_percent_max: AtomicUsize::new(50),
@@ -43,6 +49,16 @@ impl Node {
             queued_max: AtomicUsize::new(usize::MAX),
             draining: AtomicBool::new(false),
         }
+    }
+
+    /// What a connection is called in rows that may outlive this process.
+    pub fn mark(&self, connection: Key) -> u64 {
+        connection.bits() ^ self.life
+    }
+
+    /// The connection that is called so. In another process it was that of nobody who is here.
+    pub fn marked(&self, mark: u64) -> Key {
+        Key::from_bits(mark ^ self.life)
     }
 
     /// Takes one of the node's places; false if all are taken.
@@ -140,6 +156,14 @@ mod tests {
         node.leave();
         assert!(node.admit() && !node.admit());
         assert_eq!(node.connections(), 2);
+    }
+
+    #[test]
+    fn a_connection_is_known_by_its_mark_in_the_same_process_only() {
+        let [before, after] = [1, 2].map(|max| Node::new("n".into(), "ws://x".into(), None, max));
+        let key = Key::new(3, 7, 0);
+        assert_eq!(before.marked(before.mark(key)), key);
+        assert_ne!(after.marked(before.mark(key)), key);
     }
 
     #[test]

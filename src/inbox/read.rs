@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{Books, DAY_MS};
 use super::records::{Entry, Head, decode};
 use super::rows::Broken;
+use super::{Books, DAY_MS};
 use crate::protocol::metadata::ANONYMOUS;
 
 /// Entries and bytes of a page at most.

@@ -170,7 +170,7 @@ pub struct GroupEntry {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Origin {
     pub device: String,
-    /// The connection, as long as it lives.
+    /// The connection, by a name that no other has, in this process or a later one.
     pub connection: u64,
 }
 

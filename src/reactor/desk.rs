@@ -327,7 +327,7 @@ impl Host for Desk {
     fn origin(&self) -> Origin {
         Origin {
             device: self.device(),
-            connection: self.courier.key.bits(),
+            connection: self.shared.node.mark(self.courier.key),
         }
     }
 

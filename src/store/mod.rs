@@ -306,7 +306,7 @@ impl Work {
                     epoch,
                     seq,
                     entry,
-                    but: but.map(Key::from_bits),
+                    but: but.map(|mark| self.keeper.post.node.marked(mark)),
                 };
                 self.keeper.switchboard.ring(&sessions, &Arc::new(rung))
             }

@@ -93,6 +93,22 @@ impl Ranges {
         true
     }
 
+    /// Puts all of `from..until` into the set.
+    pub fn fill(&mut self, from: u64, until: u64) {
+        if from >= until {
+            return;
+        }
+        // What touches it becomes a part of it.
+        let begin = self.0.partition_point(|&(_, last)| last + 1 < from);
+        let end = self.0.partition_point(|&(first, _)| first <= until);
+        let touched = &self.0[begin..end];
+        let first = touched.first().map_or(from, |range| range.0.min(from));
+        let last = touched
+            .last()
+            .map_or(until - 1, |range| range.1.max(until - 1));
+        self.0.splice(begin..end, [(first, last)]);
+    }
+
     /// How many of `from..until` are not in the set, and the first of them.
     pub fn missing(&self, from: u64, until: u64) -> (u64, u64) {
         let (mut next, mut count, mut first) = (from, 0, until);
@@ -137,6 +153,21 @@ mod tests {
         assert_eq!(ranges.missing(6, 12), (3, 8));
         assert_eq!(ranges.missing(10, 12), (2, 10));
         assert_eq!(ranges.max(), Some(9));
+    }
+
+    #[test]
+    fn ranges_are_filled_and_joined_with_what_they_touch() {
+        for (from, until, expected) in [
+            (3, 3, &[(1, 2), (5, 7), (9, 9)][..]),
+            (3, 5, &[(1, 7), (9, 9)]),
+            (6, 9, &[(1, 2), (5, 9)]),
+            (12, 14, &[(1, 2), (5, 7), (9, 9), (12, 13)]),
+            (0, 20, &[(0, 19)]),
+        ] {
+            let mut ranges = Ranges(vec![(1, 2), (5, 7), (9, 9)]);
+            ranges.fill(from, until);
+            assert_eq!(ranges.0, expected, "{from}..{until}");
+        }
     }
 
     #[test]

@@ -14,9 +14,6 @@ pub struct User {
     /// The furthest seq that a device has acknowledged everything up to. A new epoch goes on
     /// counting where the old one was, so one number is enough.
     pub passed: u64,
-    /// Messages to groups that this user sent. The connection that one came from does not get
-    /// it, so that its place may be missing there.
-    pub own_groups: u64,
 }
 
 #[derive(Default)]
@@ -35,13 +32,13 @@ pub struct Device {
     pub delivered: Option<(u32, u64)>,
     /// A place that is known to have come out of order.
     pub out_of_order: Option<(u32, u64)>,
-    /// Missing places that were explained by the user's own messages to groups.
-    pub explained: u64,
+    /// Places that may be missing: of messages to groups that it sent itself, and does not get.
+    pub own_places: u64,
     seen: Vec<(u32, Ranges)>,
 }
 
 impl Device {
-    /// The places that came in this epoch.
+    /// The places that came in this epoch, or are known to be its own.
     pub fn seen(&mut self, epoch: u32) -> &mut Ranges {
         let at = match self.seen.iter().position(|(of, _)| *of == epoch) {
             Some(at) => at,
@@ -80,6 +77,8 @@ pub struct Group {
     /// The members, as they were one after the other.
     versions: Vec<HashSet<u32>>,
     seats: HashMap<u32, u32>,
+    /// Of the messages that a device has: the line on which the latest was sent.
+    pub latest: HashMap<u32, u64>,
 }
 
 impl Group {
@@ -175,6 +174,14 @@ impl People {
         let name = self.device_names.name(device);
         let of_user = name.strip_prefix(on.user.as_str())?;
         (of_user.strip_prefix('/') == Some(on.device.as_str())).then_some(device)
+    }
+
+    /// A message to a group was sent on this connection, whose device does not get it.
+    pub fn note_own(&mut self, connection: Option<u64>) {
+        let found = connection.and_then(|number| self.connections.get(&number));
+        if let Some(Connection { device, .. }) = found {
+            self.devices[*device as usize].own_places += 1;
+        }
     }
 
     pub fn place(&mut self, place: &Place) -> (u32, u64) {

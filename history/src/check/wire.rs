@@ -74,21 +74,18 @@ impl Judge {
         };
         let (holes, number) = (std::mem::take(&mut found.holes), found.device);
         let device = &mut self.people.devices[number as usize];
-        let own = self.people.users[device.user as usize].own_groups;
         for hole in holes {
             let (count, first) = device.seen(hole.epoch).missing(hole.from, hole.until);
-            if device.explained + count <= own {
-                device.explained += count;
-            } else {
-                let name = self.people.device_names.name(number);
-                let text = || {
-                    format!(
-                        "{name}: {count} left out before {}, first {first}",
-                        hole.until
-                    )
-                };
-                self.report.add(Kind::Hole, hole.line, text);
+            if count <= device.own_places {
+                device.own_places -= count;
+                // The same places are missing on the next connection too.
+                device.seen(hole.epoch).fill(hole.from, hole.until);
+                continue;
             }
+            let name = self.people.device_names.name(number);
+            let Hole { until, line, .. } = hole;
+            let text = || format!("{name}: {count} left out before {until}, first {first}");
+            self.report.add(Kind::Hole, line, text);
         }
     }
 

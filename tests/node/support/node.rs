@@ -33,17 +33,22 @@ impl Node {
         Setup::new().args(args).start()
     }
 
-    pub(super) fn new(mut child: Child, folder: Folder) -> Node {
+    /// What it says on standard error if it never gets ready.
+    pub(super) fn new(mut child: Child, folder: Folder) -> Result<Node, String> {
         let errors = Arc::new(Mutex::new(String::new()));
         let log = child
             .stderr
             .take()
             .map(|stderr| collect(stderr, errors.clone()));
         let (output, first) = read_lines(child.stdout.take().unwrap());
-        let ready = first.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        let Ok(ready) = first.recv_timeout(PATIENCE) else {
             let _ = child.kill();
-            panic!("it is not ready: {}", errors.lock().unwrap())
-        });
+            let _ = child.wait();
+            if let Some(log) = log {
+                log.join().unwrap();
+            }
+            return Err(errors.lock().unwrap().clone());
+        };
         let word = |name: &str| {
             let word = ready.split(' ').find_map(|word| word.strip_prefix(name));
             word.unwrap_or_else(|| panic!("{ready}")).to_owned()
@@ -52,7 +57,7 @@ impl Node {
             let host = url.split("//").nth(1).unwrap().split('/').next().unwrap();
             host.parse::<SocketAddr>().unwrap()
         };
-        Node {
+        Ok(Node {
             child,
             ws: host(word("ws=")),
             api: host(word("api=")),
@@ -61,7 +66,7 @@ impl Node {
             errors,
             output,
             log,
-        }
+        })
     }
 
     /// What it has written to standard error so far.

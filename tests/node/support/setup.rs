@@ -151,6 +151,12 @@ impl Setup {
 
     /// Starts a node and waits until it is ready.
     pub fn start(self) -> Node {
+        self.try_start()
+            .unwrap_or_else(|says| panic!("it is not ready: {says}"))
+    }
+
+    /// The same with a node that may end before it is ready: what it says then.
+    pub fn try_start(self) -> Result<Node, String> {
         let mut child = self.command().spawn().unwrap();
         if self.is_unheard {
             drop(child.stderr.take());
