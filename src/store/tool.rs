@@ -231,8 +231,13 @@ fn fill(rows: &mut dyn Rows, lines: &mut Lines<'_>, epoch: Option<u64>) -> Resul
             return Err(lines.wrong("this row came before"));
         }
         if let (Some(epoch), Some(RowName::Head { .. })) = (epoch, RowName::parse(&key)) {
-            let head: Head = decode("inbox", &value).map_err(broken)?;
-            value = encode(&Head { epoch, ..head });
+            let mut head: Head = decode("inbox", &value).map_err(broken)?;
+            head.epoch = epoch;
+            head.lost |= head.devices.is_empty();
+            for device in &mut head.devices {
+                (device.resync, device.told) = (true, None);
+            }
+            value = encode(&head);
         }
         rows.put(&key, &value).map_err(broken)?;
         count += 1;
