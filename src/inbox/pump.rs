@@ -133,6 +133,11 @@ impl Pump {
         self.state = State::Attaching;
     }
 
+    /// The first page is awaited.
+    pub fn is_attaching(&self) -> bool {
+        self.state == State::Attaching
+    }
+
     /// Nothing more is sent, until it is attached again.
     pub fn detach(&mut self) {
         self.state = State::Idle;

@@ -248,10 +248,14 @@ impl Reactor {
             let Some((key, connection)) = self.slots.at(index) else {
                 continue;
             };
+            let was_holding = connection.session.is_holding();
             if stalled_at(connection, &self.rules) <= now.tick {
                 self.drop_slow_consumer(key, Violation::Stalled, now);
             }
             self.with_session(key, now, |session, cx| session.expire(cx));
+            if was_holding {
+                self.mark_dirty(key);
+            }
         }
     }
 

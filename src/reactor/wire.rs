@@ -140,7 +140,9 @@ impl Reactor {
         for key in dirty.drain(..) {
             if let Some(connection) = self.slots.get_mut(key) {
                 connection.is_dirty = false;
-                self.flush(key, now);
+                if !connection.session.is_holding() {
+                    self.flush(key, now);
+                }
             }
         }
         // What was marked meanwhile waits for the next turn, which does not sleep.

@@ -171,6 +171,7 @@ impl Session {
         outcome: Outcome,
         cx: &mut Context<'_, H>,
     ) {
+        self.is_holding = false;
         let Outcome::Attached(attached) = outcome else {
             // A client that has no inbox yet is greeted all the same, once.
             self.pump.attach_later(cx.now.tick);

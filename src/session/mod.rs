@@ -35,6 +35,8 @@ use meter::Meter;
 use rules::Rules;
 use ticket::{Answering, Then, Ticket, Wait};
 
+/// How long the answer to an upgrade waits for the store, which says what stands behind it.
+const HOLD_TICKS: u32 = 2;
 /// Query parameters that have a meaning of their own; all others are metadata.
 const RESERVED: [&str; 5] = ["token", "device", "cursor", "ack", "openid"];
 /// How long a refused or full peer is told to stay away, in seconds.
@@ -94,6 +96,8 @@ pub struct Session {
     newcomer: Newcomer,
     is_echo: bool,
     is_online: bool,
+    /// The answer to the upgrade waits for the connected notice: both leave in one packet.
+    is_holding: bool,
     /// The peer is a trusted proxy, which may say for whom it speaks before the request.
     is_behind_proxy: bool,
 }
@@ -119,6 +123,7 @@ impl Session {
             newcomer,
             is_echo: false,
             is_online: false,
+            is_holding: false,
             is_behind_proxy: false,
         }
     }
@@ -218,6 +223,7 @@ impl Session {
                     .min(self.ping_due(limits))
                     .min(self.idle_due(limits))
                     .min(self.token_ends(now))
+                    .min(self.hold_ends())
                     .min(self.pump.deadline())
             }
             Phase::Leaving => self.phase_since.plus_secs(LAST_WORDS_SECS),
@@ -253,6 +259,8 @@ impl Session {
                     self.pinged = now.tick;
                     frame::write_header(frame::Opcode::Ping, 0, cx.host.out());
                     cx.host.count(Counted::Ping);
+                } else if self.hold_ends() <= now.tick {
+                    self.is_holding = false;
                 } else if self.pump.deadline() <= now.tick {
                     self.expire_inbox(cx);
                 } else {
@@ -472,8 +480,21 @@ impl Session {
         if let Some(proof) = proof {
             let fingerprint = self.bind(proof, None, cx);
             self.attach(fingerprint, None, Answering::nobody(), Then::Nothing, cx);
+            self.is_holding = self.pump.is_attaching();
         }
         Ok(())
+    }
+
+    /// What this peer is owed waits for more, for an instant.
+    pub fn is_holding(&self) -> bool {
+        self.is_holding && self.phase == Phase::Open
+    }
+
+    fn hold_ends(&self) -> Tick {
+        match self.is_holding {
+            true => self.phase_since.plus_ticks(HOLD_TICKS),
+            false => Tick::NEVER,
+        }
     }
 
     fn auth_deadline(&self, rules: &Rules) -> Tick {

@@ -309,7 +309,8 @@ impl Rig {
 
     /// Everything that reached the peer since it last listened.
     pub fn heard(&mut self, peer: Peer) -> Vec<Heard> {
-        while !self.ends[peer.0].outbox.is_empty() {
+        let is_owed = |end: &End| !end.outbox.is_empty() && !end.session.is_holding();
+        while is_owed(&self.ends[peer.0]) {
             self.flush(peer);
         }
         self.ends[peer.0].reader.take()

@@ -137,6 +137,9 @@ impl Rig {
     /// Writes once, as much as the socket takes.
     pub(super) fn flush(&mut self, peer: Peer) {
         let end = &mut self.ends[peer.0];
+        if end.session.is_holding() {
+            return self.watch(peer);
+        }
         let mut slices = [IoSlice::new(&[]); 4];
         let filled = end.outbox.gather(&mut slices);
         let mut room = match &mut self.takes {

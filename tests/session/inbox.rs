@@ -657,6 +657,26 @@ fn what_is_answered_late_belongs_to_who_asked_and_order_is_kept() {
 }
 
 #[test]
+fn an_upgrade_waits_for_the_store_and_not_for_long() {
+    let mut rig = Rig::new();
+    rig.desk.store.is_held = true;
+    let target = format!("/websocket?token={}", rig.token("bob"));
+    let first = rig.connect(&target);
+    assert_eq!(rig.heard(first), []);
+    rig.desk.store.is_held = false;
+    rig.serve_store();
+    assert_eq!(rig.heard(first).len(), 2, "the answer and the notice");
+    rig.desk.store.is_held = true;
+    let second = rig.connect(&target);
+    rig.advance_ticks(2);
+    assert!(matches!(rig.heard(second)[..], [Heard::Http(101, _)]));
+    assert_eq!(ask(&mut rig, second, &json!({"type": 11}))["type"], 12);
+    rig.desk.store.is_held = false;
+    rig.serve_store();
+    assert_eq!(messages(&mut rig, second)[0]["msg"]["headSeq"], 0);
+}
+
+#[test]
 fn who_leaves_by_type_7_gets_nothing_until_it_is_back() {
     let mut rig = Rig::new();
     let alice = rig.user("alice");
