@@ -1,8 +1,9 @@
 # The short names of what is done with this repository. `make test` and `.ci/run` need nothing prepared.
 
 FUZZ_SECS ?= 60
+SEEDS ?= 100000
 
-.PHONY: build test test-tools lint conformance fuzz bench hundred-thousand clean-tools
+.PHONY: build test test-tools simulate lint conformance fuzz bench hundred-thousand clean-tools
 
 build:
 	cargo build --release
@@ -15,6 +16,10 @@ test: test-tools
 # Clients in Python and Node, cargo-deny: installed under target/tools or where they are missing.
 test-tools:
 	scripts/test-tools.sh
+
+# As many simulated worlds as SEEDS says. One that goes wrong is named by its seed, with the command that replays it.
+simulate:
+	THRONG_SIM_SEEDS=$(SEEDS) cargo test --features faults --test simulation -- thousands_of_worlds --nocapture
 
 # fuzz/ stands outside of the workspace (it needs a nightly compiler to run), so it is checked by name.
 lint: test-tools

@@ -64,7 +64,15 @@ impl Judge {
                 status,
             } => self.answer(line, at, on, message_id, *status),
             What::Notify { on, entry, by } => self.notice(line, at, on, entry, by),
-            What::Gap { on, .. } => self.gap(line, on),
+            What::Gap {
+                on,
+                epoch,
+                head_seq,
+                ..
+            } => {
+                let head = self.people.epochs.number(epoch);
+                self.gap(line, on, (head, *head_seq));
+            }
             What::Open { on, cursor } => self.open(line, at, on, cursor.as_ref()),
             What::Close { on } => self.close(line, on),
             What::FaultStart { fault } => {
@@ -366,6 +374,7 @@ impl Judge {
             opened_ms: at,
             last,
             is_told: false,
+            told_head: None,
             holes: Vec::new(),
             acks: 0,
         };

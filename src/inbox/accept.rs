@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::records::{Entry, EntryBody, Head, Held, Pair, Seen, decode, encode};
 use super::rows::{self, Broken};
 use super::{Books, Ring};
+use crate::parts::faults::Mutant;
 use crate::protocol::envelope::MessageId;
 
 /// Rows of old messages that are cleared away with each new one, at most.
@@ -75,7 +76,7 @@ impl Books<'_> {
         msgid: Option<&str>,
         body: &EntryBody,
     ) -> Result<Option<Accepted>, Broken> {
-        let Some(msgid) = msgid else {
+        let Some(msgid) = msgid.filter(|_| !Mutant::NoDedupe.is_on()) else {
             return Ok(None);
         };
         let Some(row) = self.rows.get(&rows::seen(to, sender, msgid))? else {
@@ -120,6 +121,16 @@ impl Books<'_> {
                 self.drop_passed(uid, head)?;
                 return Ok(true);
             }
+        }
+        if self.lose_notices_in_the_way(uid, head)? && has_room(head) {
+            return Ok(true);
+        }
+        if Mutant::SilentTrim.is_on() {
+            for (seq, entry, bytes) in self.entries(uid, head.dropped, head.seq, 1)? {
+                self.drop_entry(uid, head, seq, &entry, bytes)?;
+                head.dropped = seq;
+            }
+            return Ok(true);
         }
         Ok(false)
     }

@@ -3,6 +3,7 @@
 use super::records::{Entry, EntryBody, Head, Held, decode, encode};
 use super::rows::{self, Broken};
 use super::{Books, Ring};
+use crate::parts::faults::Mutant;
 use crate::protocol::envelope::MessageId;
 
 /// How a device says what it has got.
@@ -54,12 +55,14 @@ impl Books<'_> {
         let (mut unknown, mut fits) = (Vec::new(), true);
         match reach {
             Reach::Messages(ids) => {
+                let mut got = 0;
                 for &id in ids {
-                    if !self.pass_message(uid, &mut head, device, id)? {
-                        unknown.push(id);
+                    match self.pass_message(uid, &mut head, device, id)? {
+                        Some(seq) => got = got.max(seq),
+                        None => unknown.push(id),
                     }
                 }
-                self.advance(uid, &mut head, device)?;
+                self.advance(uid, &mut head, device, got)?;
             }
             Reach::UpTo { epoch, seq } if *epoch == head.epoch && *seq <= head.seq => {
                 self.pass_up_to(uid, &mut head, device, *seq, true)?;
@@ -88,20 +91,23 @@ impl Books<'_> {
         })
     }
 
-    /// False if the inbox never held this message.
+    /// Its place; none if the inbox never held this message.
     fn pass_message(
         &mut self,
         uid: &str,
         head: &mut Head,
         device: &str,
         id: MessageId,
-    ) -> Result<bool, Broken> {
+    ) -> Result<Option<u64>, Broken> {
         let Some(row) = self.rows.get(&rows::held(uid, id))? else {
-            return Ok(false);
+            return match Mutant::AnyonesAck.is_on() {
+                true => self.pass_for_others(device, id),
+                false => Ok(None),
+            };
         };
         let held: Held = decode("held message", &row)?;
         if held.seq == 0 {
-            return Ok(false);
+            return Ok(None);
         }
         let known = self.know(head, device);
         known.has_got(held.seq);
@@ -109,8 +115,20 @@ impl Books<'_> {
             let at = known.above.partition_point(|&seq| seq < held.seq);
             known.above.insert(at, held.seq);
         }
+        let seq = held.seq;
         self.notify(uid, head, id, held)?;
-        Ok(true)
+        Ok(Some(seq))
+    }
+
+    /// The mutant's way: whoever holds the message has got it, whoever says so.
+    fn pass_for_others(&mut self, device: &str, id: MessageId) -> Result<Option<u64>, Broken> {
+        for uid in self.users("", usize::MAX)? {
+            if self.rows.get(&rows::held(&uid, id))?.is_some() {
+                self.acknowledge(&uid, device, &Reach::Messages(vec![id]))?;
+                return Ok(Some(0));
+            }
+        }
+        Ok(None)
     }
 
     /// Passes everything up to `seq`.
@@ -136,37 +154,44 @@ impl Books<'_> {
         let known = self.know(head, device);
         known.low = seq;
         known.above.retain(|&above| above > seq);
-        self.advance(uid, head, device)
+        self.advance(uid, head, device, seq)
     }
 
-    /// Moves the mark of a device over everything that it has passed. Notices before an entry
-    /// that it has passed are passed with it, and where nothing is kept, nothing holds it up.
+    /// Moves the mark of a device over everything that it has passed, and where nothing is kept,
+    /// nothing holds it up. `got` is the last one that it has just named: notices before it are
+    /// passed with it. What a device says to a group itself shows nothing of that kind.
     pub(super) fn advance(
         &mut self,
         uid: &str,
         head: &mut Head,
         device: &str,
+        got: u64,
     ) -> Result<(), Broken> {
         let known = self.know(head, device);
         let Some(&last) = known.above.last() else {
             return Ok(());
         };
-        let (low, above) = (known.low, known.above.clone());
-        let mut free = u64::MAX;
+        let (low, mut above) = (known.low, known.above.clone());
+        let gone = above.partition_point(|&seq| seq <= head.dropped);
+        let mut to = above[..gone].last().map_or(low, |&gone| gone.max(low));
+        let (mut is_whole, mut notices) = (true, Vec::new());
         self.visit(uid, low.max(head.dropped), last, &mut |seq, bytes| {
-            let is_free =
-                above.binary_search(&seq).is_ok() || decode::<Entry>("entry", bytes)?.is_notice();
-            if !is_free {
-                free = seq;
+            let is_passed = above.binary_search(&seq).is_ok();
+            let is_notice = !is_passed && seq < got && decode::<Entry>("entry", bytes)?.is_notice();
+            if is_notice {
+                notices.push(seq);
             }
-            Ok(is_free)
+            is_whole &= is_passed || is_notice;
+            if is_whole {
+                to = seq;
+            }
+            Ok(is_whole || seq < got)
         })?;
+        above.append(&mut notices);
+        above.sort_unstable();
+        above.retain(|&seq| seq > to);
         let known = self.know(head, device);
-        let passed = known.above.partition_point(|&seq| seq < free);
-        if let Some(&to) = known.above[..passed].last() {
-            known.low = known.low.max(to);
-        }
-        known.above.drain(..passed);
+        (known.low, known.above) = (to, above);
         Ok(())
     }
 
@@ -191,7 +216,7 @@ impl Books<'_> {
         if !held.owes_notice {
             return Ok(());
         }
-        held.owes_notice = false;
+        held.owes_notice = Mutant::NoticeEachTime.is_on();
         self.rows.put(&rows::held(uid, id), &encode(&held))?;
         let notice = Entry {
             id: id.of_notice(),
@@ -229,6 +254,35 @@ impl Books<'_> {
         self.trim_seen(uid, head.dropped)
     }
 
+    /// Drops notices that alone hold up messages which all devices have passed: a device that
+    /// only speaks to groups never names what would show that the notices came. Whoever had not
+    /// passed them is told. False if there are none.
+    pub(super) fn lose_notices_in_the_way(
+        &mut self,
+        uid: &str,
+        head: &mut Head,
+    ) -> Result<bool, Broken> {
+        let (mut passed, mut until) = (Vec::new(), head.dropped);
+        self.visit(uid, head.dropped, head.seq, &mut |seq, bytes| {
+            let entry: Entry = decode("entry", bytes)?;
+            let is_passed = head.devices.iter().all(|device| device.has_passed(seq));
+            let goes_on = entry.is_notice() || (is_passed && !head.devices.is_empty());
+            if goes_on {
+                if !entry.is_notice() {
+                    until = seq;
+                }
+                passed.push((seq, entry, bytes.len()));
+            }
+            Ok(goes_on)
+        })?;
+        for (seq, entry, bytes) in passed.iter().filter(|(seq, ..)| *seq <= until) {
+            self.lose_entry(uid, head, *seq, entry, *bytes)?;
+        }
+        let is_any = until > head.dropped;
+        head.dropped = until;
+        Ok(is_any)
+    }
+
     fn lose_oldest_notice(&mut self, uid: &str, head: &mut Head) -> Result<(), Broken> {
         let mut oldest = None;
         self.visit(uid, head.dropped, head.seq, &mut |seq, bytes| {
@@ -251,5 +305,10 @@ impl Ring {
         match self {
             Ring::Entry { uid, .. } | Ring::Lost { uid } => uid,
         }
+    }
+
+    /// It says that a message was delivered.
+    pub fn is_notice(&self) -> bool {
+        matches!(self, Ring::Entry { entry, .. } if entry.is_notice())
     }
 }

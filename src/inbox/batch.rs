@@ -9,10 +9,10 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::rows::{Broken, Rows, Visit};
+use super::rows::{self, Broken, Rows, Visit};
 use super::service::{Outcome, Request};
 use super::{Books, InboxRules, Presence, Ring, epoch_at};
-use crate::parts::faults::Point;
+use crate::parts::faults::{Mutant, Point};
 
 /// Messages of groups that are brought to their members with one batch, at most.
 const WORK_MAX: usize = 4;
@@ -117,7 +117,7 @@ impl Default for Batches {
     fn default() -> Batches {
         Batches {
             // What an earlier life left is found at once.
-            has_work: true,
+            has_work: !Mutant::NoWorkItem.is_on(),
             worked: String::new(),
             next_due: Some(0),
             chores_at: Duration::ZERO,
@@ -187,7 +187,7 @@ impl Batches {
         };
         let is_unknown = matches!(failure, Failure::Unknown(_));
         batch.outcomes.extend(requests.iter().map(|request| {
-            let is_told = !is_unknown || request.is_a_look();
+            let is_told = !is_unknown || request.is_a_look() || Mutant::UnknownIsNo.is_on();
             is_told.then_some(Outcome::Down)
         }));
         match failure {
@@ -202,7 +202,7 @@ impl Batches {
     /// The store works again, or its rows were written by somebody else: whatever is left to do
     /// is looked for.
     pub fn look_for_work(&mut self) {
-        self.has_work = true;
+        self.has_work |= !Mutant::NoWorkItem.is_on();
         self.next_due = Some(0);
     }
 
@@ -238,6 +238,9 @@ impl Batches {
                 epoch: epoch_at(scene.epoch, now.wall_ms),
                 rings: &mut done.rings,
             };
+            if !self.has_work && Mutant::NoWorkItem.is_on() {
+                books.clear(&rows::all::work(), &rows::end_of(rows::all::work()))?;
+            }
             for request in requests {
                 done.outcomes.push(books.serve(request)?);
                 done.has_work |= matches!(request, Request::AcceptForGroup(_));
@@ -280,6 +283,11 @@ impl Batches {
                 Ok(())
             }
             Err(failure) => {
+                if Mutant::EarlyNotice.is_on() {
+                    batch
+                        .rings
+                        .extend(done.rings.iter().filter(|ring| ring.is_notice()).cloned());
+                }
                 match failure {
                     // Whoever got something in it, if it was written, finds it when it looks.
                     Failure::Unknown(_) => {

@@ -344,7 +344,7 @@ impl Books<'_> {
         if let Some(origin) = own {
             let known = self.know(&mut head, &origin.device);
             known.above.push(seq);
-            self.advance(uid, &mut head, &origin.device)?;
+            self.advance(uid, &mut head, &origin.device, 0)?;
             if let Some(Ring::Entry { but, .. }) = self.rings.last_mut() {
                 *but = Some(origin.connection);
             }

@@ -30,6 +30,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::parts::faults::Mutant;
+
 pub use accept::{Accept, Accepted};
 pub use ack::{Acknowledged, Reach};
 pub use groups::{GroupAccept, GroupAccepted, GroupChange, GroupError, GroupRules};
@@ -125,6 +127,7 @@ impl Books<'_> {
 
     /// A device as the inbox knows it from now on. One that was forgotten, or may have been, is
     /// told that it may have missed something; it begins, like a new one, with the oldest entry.
+    /// So is one that finds places empty, because a notice too many went from between.
     fn know<'h>(&self, head: &'h mut Head, name: &str) -> &'h mut Device {
         let at = match head.devices.iter().position(|device| device.name == name) {
             Some(at) => at,
@@ -133,7 +136,10 @@ impl Books<'_> {
                 let mut device = Device {
                     name: name.to_owned(),
                     low: head.dropped,
-                    resync: was_known.is_some() || head.forgot_names || head.lost,
+                    resync: was_known.is_some()
+                        || head.forgot_names
+                        || head.lost
+                        || head.has_empty_places(),
                     ..Device::default()
                 };
                 if let Some(at) = was_known {
@@ -206,6 +212,9 @@ impl Books<'_> {
         entry: &Entry,
         bytes: usize,
     ) -> Result<(), Broken> {
+        if Mutant::SilentExpiry.is_on() {
+            return self.drop_entry(uid, head, seq, entry, bytes);
+        }
         head.lost |= head.devices.is_empty();
         let mut is_news = false;
         for device in &mut head.devices {
@@ -343,7 +352,7 @@ impl Books<'_> {
             .iter()
             .filter(|device| !device.above.is_empty())
         {
-            self.advance(uid, &mut head, &device.name)?;
+            self.advance(uid, &mut head, &device.name, 0)?;
         }
         self.drop_passed(uid, &mut head)?;
         self.sweep_seen(uid, head.dropped)?;

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use super::ack::Acknowledged;
 use super::read::{Attached, PAGE_ENTRIES, Page};
 use super::records::Entry;
+use crate::parts::faults::Mutant;
 use crate::parts::time::Tick;
 
 /// Entries from the oldest one that is not acknowledged to the newest one that is sent.
@@ -93,10 +94,12 @@ struct Busy {
     retry: Option<Tick>,
     /// Acknowledging clients: from the oldest entry that is not acknowledged on.
     sent: VecDeque<Sent>,
-    /// Plain clients: the last entry that was sent, the last one that a pong has passed, the
-    /// position that the outstanding ping names, and when it was sent.
+    /// Plain clients: the last entry that was sent, the last one that is written down as passed,
+    /// the position that the store is to write down, the one that the outstanding ping names, and
+    /// when it was sent.
     last_sent: u64,
     passed: u64,
+    passing: Option<u64>,
     pinged: Option<u64>,
     pinged_at: Option<Tick>,
 }
@@ -124,7 +127,7 @@ impl Pump {
     pub fn start_acknowledging(&mut self) {
         self.acks = true;
         if let Some(busy) = &mut self.busy {
-            busy.pinged = None;
+            (busy.pinged, busy.pinged_at) = (None, None);
         }
     }
 
@@ -188,7 +191,7 @@ impl Pump {
         self.is_known = true;
         let is_next = self.state == State::Attached
             && rung.epoch == self.epoch
-            && rung.seq == self.next
+            && (rung.seq == self.next || (rung.seq > self.next && Mutant::DoorbellOnly.is_on()))
             && !self.is_reading();
         if is_next && rung.is_own {
             self.next += 1;
@@ -261,6 +264,7 @@ impl Pump {
             while busy.sent.front().is_some_and(|sent| sent.is_passed) {
                 busy.sent.pop_front();
             }
+            busy.passed = busy.passed.max(busy.passing.take().unwrap_or_default());
         }
         self.go_on(now, out);
     }
@@ -272,9 +276,18 @@ impl Pump {
         let Some(position) = busy.pinged.filter(|at| ping(*at) == payload) else {
             return;
         };
+        // Where the store takes nothing, or does not do it, another ping asks again.
+        busy.pinged = None;
         if !self.acks && out.pass(position) {
-            busy.passed = position;
-            busy.pinged = None;
+            busy.passing = Some(position);
+        }
+        self.go_on(now, out);
+    }
+
+    /// The store has not written down what a pong has passed.
+    pub fn pass_failed(&mut self, now: Tick, out: &mut impl Outlet) {
+        if let Some(busy) = &mut self.busy {
+            busy.passing = None;
         }
         self.go_on(now, out);
     }
@@ -286,7 +299,7 @@ impl Pump {
         };
         let ack = busy.sent.front().map(|sent| sent.at.plus_secs(ACK_SECS));
         let owes_ping = busy.last_sent > busy.passed || busy.pinged_at.is_some();
-        let ping = (!self.acks && busy.pinged.is_none() && owes_ping).then(|| busy.ping_due());
+        let ping = (!self.acks && busy.may_ping() && owes_ping).then(|| busy.ping_due());
         [ack, ping, busy.retry]
             .into_iter()
             .flatten()
@@ -367,11 +380,13 @@ impl Pump {
                 busy.retry = Some(now.plus_ticks(RETRY_TICKS));
             }
         }
-        if !acks && busy.pinged.is_none() && busy.last_sent > busy.passed && busy.ping_due() <= now
-        {
-            out.ping(&ping(busy.last_sent));
-            busy.pinged = Some(busy.last_sent);
-            busy.pinged_at = Some(now);
+        if !acks && busy.may_ping() && busy.ping_due() <= now {
+            busy.pinged_at = None;
+            if busy.last_sent > busy.passed {
+                out.ping(&ping(busy.last_sent));
+                busy.pinged = Some(busy.last_sent);
+                busy.pinged_at = Some(now);
+            }
         }
         let is_waiting = busy.is_reading
             || busy.is_to_look
@@ -379,9 +394,7 @@ impl Pump {
             || busy.pinged.is_some()
             || !busy.sent.is_empty()
             || (!acks && busy.last_sent > busy.passed)
-            || busy
-                .pinged_at
-                .is_some_and(|at| now < at.plus_secs(PING_SECS));
+            || busy.pinged_at.is_some();
         if !is_waiting {
             self.busy = None;
         }
@@ -389,6 +402,10 @@ impl Pump {
 }
 
 impl Busy {
+    fn may_ping(&self) -> bool {
+        self.pinged.is_none() && self.passing.is_none()
+    }
+
     fn ping_due(&self) -> Tick {
         self.pinged_at.map_or(Tick(0), |at| at.plus_secs(PING_SECS))
     }

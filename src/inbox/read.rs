@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::records::{Entry, Head, decode};
 use super::rows::Broken;
 use super::{Books, DAY_MS};
+use crate::parts::faults::Mutant;
 use crate::protocol::metadata::ANONYMOUS;
 
 /// Entries and bytes of a page at most.
@@ -97,7 +98,9 @@ impl Books<'_> {
         let was_known = head.device(device).is_some();
         self.know(&mut head, device);
         self.keep_few(uid, &mut head, device);
-        if let Some(cursor) = cursor {
+        if let Some(cursor) = cursor
+            && !Mutant::NoCursor.is_on()
+        {
             self.go_to(uid, &mut head, device, *cursor, was_known)?;
         }
         let page = self.page_of(uid, &mut head, device, 0, *page)?;
@@ -204,6 +207,10 @@ impl Books<'_> {
     ) -> Result<Page, Broken> {
         let known = self.know(head, device).clone();
         let after = after.max(known.low).max(head.dropped);
+        let after = match Mutant::SentIsGot.is_on() {
+            true => after.max(known.offered),
+            false => after,
+        };
         let mut page = self.read(uid, head, after, limit, |seq| known.has_passed(seq))?;
         page.offered = known.offered;
         page.resync = known.resync;

@@ -211,6 +211,11 @@ impl Head {
         self.devices.iter_mut().find(|device| device.name == name)
     }
 
+    /// Something behind the first entry that is kept is not kept.
+    pub fn has_empty_places(&self) -> bool {
+        u64::from(self.entries) + u64::from(self.notices) < self.seq.saturating_sub(self.dropped)
+    }
+
     /// Counts an entry no more.
     pub fn discount(&mut self, entry: &Entry, bytes: usize) {
         if entry.is_notice() {

@@ -116,6 +116,10 @@ impl Request {
                 | Request::Look { .. }
                 | Request::Groups { .. }
                 | Request::GroupsOf { .. }
+                | Request::Acknowledge {
+                    reach: Reach::Silently { .. },
+                    ..
+                }
         )
     }
 }

@@ -38,10 +38,20 @@ pub enum Mutant {
     AnyonesAck,
     /// The sender hears of a delivery that is not written down.
     EarlyNotice,
+    /// The sender hears of a delivery with each acknowledgement.
+    NoticeEachTime,
     /// A full inbox drops its oldest entry, and nobody hears of it.
     SilentTrim,
-    /// A group's message is only remembered in memory until its members have it.
+    /// What grows old goes, and nobody hears of it.
+    SilentExpiry,
+    /// That a group's message has not come to its members is only remembered in memory.
     NoWorkItem,
+    /// What was sent on a connection counts as having arrived.
+    SentIsGot,
+    /// A cursor is not heard.
+    NoCursor,
+    /// What nobody knows to be written is refused.
+    UnknownIsNo,
 }
 
 impl Point {
@@ -76,14 +86,19 @@ impl Point {
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 7] = [
+    pub const ALL: [Mutant; 12] = [
         Mutant::AnswersEarly,
         Mutant::NoDedupe,
         Mutant::DoorbellOnly,
         Mutant::AnyonesAck,
         Mutant::EarlyNotice,
+        Mutant::NoticeEachTime,
         Mutant::SilentTrim,
+        Mutant::SilentExpiry,
         Mutant::NoWorkItem,
+        Mutant::SentIsGot,
+        Mutant::NoCursor,
+        Mutant::UnknownIsNo,
     ];
 
     pub fn name(self) -> &'static str {
@@ -93,8 +108,13 @@ impl Mutant {
             Mutant::DoorbellOnly => "doorbell-only",
             Mutant::AnyonesAck => "anyones-ack",
             Mutant::EarlyNotice => "early-notice",
+            Mutant::NoticeEachTime => "notice-each-time",
             Mutant::SilentTrim => "silent-trim",
+            Mutant::SilentExpiry => "silent-expiry",
             Mutant::NoWorkItem => "no-work-item",
+            Mutant::SentIsGot => "sent-is-got",
+            Mutant::NoCursor => "no-cursor",
+            Mutant::UnknownIsNo => "unknown-is-no",
         }
     }
 

@@ -62,7 +62,7 @@ pub struct Desk {
 struct Belongings {
     extra: Option<Arc<Extra>>,
     perms: Vec<String>,
-    /// Until the store is asked.
+    /// Until the store has heard it.
     cursor: Option<Cursor>,
     /// Kept where a proxy speaks for it, or limits by address are on.
     client: Option<Client>,
@@ -331,8 +331,16 @@ impl Host for Desk {
         }
     }
 
-    fn take_cursor(&mut self) -> Option<Cursor> {
-        self.belongings.get_mut(&self.courier.key)?.cursor.take()
+    fn cursor(&self) -> Option<Cursor> {
+        self.belongings.get(&self.courier.key)?.cursor
+    }
+
+    fn set_cursor(&mut self, cursor: Option<Cursor>) {
+        if cursor.is_some() {
+            self.belongings.entry(self.courier.key).or_default().cursor = cursor;
+        } else if let Some(belongings) = self.belongings.get_mut(&self.courier.key) {
+            belongings.cursor = None;
+        }
     }
 
     fn owed(&self) -> usize {

@@ -2,7 +2,7 @@
 //! the store's answers come to.
 
 use super::host::Host;
-use super::ticket::{Answering, Then, Ticket, Wait};
+use super::ticket::{Answering, Greeting, Then, Ticket, Wait};
 use super::wire::{Wire, attach, envelope};
 use super::{Context, Phase, Session};
 use crate::inbox::pump::{Pump, Rung};
@@ -55,7 +55,7 @@ impl Session {
     /// once where it cannot be asked.
     pub(super) fn attach<H: Host>(
         &mut self,
-        fingerprint: u64,
+        greeting: Greeting,
         cursor: Option<Cursor>,
         to: Answering,
         then: Then,
@@ -64,13 +64,16 @@ impl Session {
         let Some(identity) = &self.identity else {
             return;
         };
-        let cursor = cursor.or(cx.host.take_cursor());
+        if cursor.is_some() {
+            cx.host.set_cursor(cursor);
+        }
+        let cursor = cx.host.cursor();
         if cursor.is_some() {
             self.pump.start_acknowledging();
         }
         let request = attach(identity, cursor, cx.host);
         let wait = Wait::Attach {
-            fingerprint,
+            greeting,
             then: then.clone(),
         };
         let ticket = Ticket {
@@ -81,9 +84,22 @@ impl Session {
             self.pump.attach();
         } else {
             self.pump.attach_later(cx.now.tick);
-            self.greet(fingerprint, cx);
-            self.answer_then(&to.about(), then, cx);
+            self.begin_without_inbox(greeting, &to.about(), then, cx);
         }
+    }
+
+    /// A client whose inbox cannot be read yet is greeted all the same, once.
+    fn begin_without_inbox<H: Host>(
+        &mut self,
+        greeting: Greeting,
+        about: &About<'_>,
+        then: Then,
+        cx: &mut Context<'_, H>,
+    ) {
+        if let Greeting::Due(fingerprint) = greeting {
+            self.greet(fingerprint, cx);
+        }
+        self.answer_then(about, then, cx);
     }
 
     pub(super) fn answer_then<H: Host>(
@@ -115,8 +131,8 @@ impl Session {
         }
         let about = ticket.to.about();
         let outcome = match (ticket.wait, outcome) {
-            (Wait::Attach { fingerprint, then }, outcome) => {
-                return self.attached(fingerprint, &about, then, outcome, cx);
+            (Wait::Attach { greeting, then }, outcome) => {
+                return self.attached(greeting, &about, then, outcome, cx);
             }
             (Wait::Page, Outcome::Page(page)) => {
                 self.with_pump(cx, |pump, now, wire| pump.page(&page, now, wire));
@@ -127,7 +143,10 @@ impl Session {
                 self.with_pump(cx, |pump, now, wire| pump.acknowledged(&done, now, wire));
                 return;
             }
-            (Wait::Passed, _) => return,
+            (Wait::Passed, _) => {
+                self.with_pump(cx, |pump, now, wire| pump.pass_failed(now, wire));
+                return;
+            }
             (Wait::Acknowledged { messages }, Outcome::Acknowledged(done)) => {
                 self.acknowledged(&about, &messages, &done, cx);
                 Ok(())
@@ -165,7 +184,7 @@ impl Session {
 
     fn attached<H: Host>(
         &mut self,
-        fingerprint: u64,
+        greeting: Greeting,
         about: &About<'_>,
         then: Then,
         outcome: Outcome,
@@ -173,18 +192,18 @@ impl Session {
     ) {
         self.is_holding = false;
         let Outcome::Attached(attached) = outcome else {
-            // A client that has no inbox yet is greeted all the same, once.
             self.pump.attach_later(cx.now.tick);
-            if then != Then::Nothing || fingerprint != 0 {
-                self.greet(fingerprint, cx);
-                self.answer_then(about, then, cx);
-            }
-            return;
+            return self.begin_without_inbox(greeting, about, then, cx);
         };
+        cx.host.set_cursor(None);
         if self.is_online {
             self.pump.begin(&attached);
         }
-        self.greet(fingerprint, cx);
+        match greeting {
+            Greeting::Due(fingerprint) => self.greet(fingerprint, cx),
+            Greeting::Late => self.greet(0, cx),
+            Greeting::Done => {}
+        }
         self.answer_then(about, then, cx);
         self.with_pump(cx, |pump, now, wire| pump.page(&attached.page, now, wire));
     }

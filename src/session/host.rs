@@ -50,8 +50,9 @@ pub trait Host {
     fn device(&self) -> String;
     /// This connection, as where a message comes from.
     fn origin(&self) -> Origin;
-    /// The cursor that the upgrade said, once.
-    fn take_cursor(&mut self) -> Option<Cursor>;
+    /// The cursor that the client came with, until the store has heard it.
+    fn cursor(&self) -> Option<Cursor>;
+    fn set_cursor(&mut self, cursor: Option<Cursor>);
     /// Bytes that this peer is owed.
     fn owed(&self) -> usize;
     /// A group as its members see it. Those that are online are told if it was changed.

@@ -33,7 +33,7 @@ use crate::protocol::{close, frame};
 use host::{Counted, Host};
 use meter::Meter;
 use rules::Rules;
-use ticket::{Answering, Then, Ticket, Wait};
+use ticket::{Answering, Greeting, Then, Ticket, Wait};
 
 /// How long the answer to an upgrade waits for the store, which says what stands behind it.
 const HOLD_TICKS: u32 = 2;
@@ -479,7 +479,8 @@ impl Session {
         self.is_echo = is_echo;
         if let Some(proof) = proof {
             let fingerprint = self.bind(proof, None, cx);
-            self.attach(fingerprint, None, Answering::nobody(), Then::Nothing, cx);
+            let greeting = Greeting::Due(fingerprint);
+            self.attach(greeting, None, Answering::nobody(), Then::Nothing, cx);
             self.is_holding = self.pump.is_attaching();
         }
         Ok(())

@@ -23,7 +23,7 @@ pub struct Answering {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wait {
     /// Where the device is. Then the client is greeted, and what brought it here is answered.
-    Attach { fingerprint: u64, then: Then },
+    Attach { greeting: Greeting, then: Then },
     /// The next page for the client.
     Page,
     /// That the device has passed something, of which nobody hears.
@@ -40,6 +40,17 @@ pub enum Wait {
     Push { to: Vec<String> },
     /// A group, changed or looked at.
     Group { id: String, is_change: bool },
+}
+
+/// Whether the connected notice is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// It is; this tells the token apart.
+    Due(u64),
+    /// It was, without the place of an inbox that could not be read then: once that is known.
+    Late,
+    /// Who comes back by type 7 has had it.
+    Done,
 }
 
 /// What is answered when the client has been greeted.

@@ -3,7 +3,7 @@
 use super::auth::{self, Auth, Claims};
 use super::flow::BAD_CURSOR;
 use super::host::{Binding, Host};
-use super::ticket::{Answering, Then};
+use super::ticket::{Answering, Greeting, Then};
 use super::{Context, Session};
 use crate::inbox::Cursor;
 use crate::protocol::identity::{BadIdentity, Identity};
@@ -154,7 +154,8 @@ impl Session {
             (Ok(cursor), Ask::Register { .. }) => (cursor, Then::Registered),
             (Ok(cursor), _) => (cursor, Then::Connected),
         };
-        self.attach(fingerprint, cursor, Answering::from(about), then, cx);
+        let greeting = Greeting::Due(fingerprint);
+        self.attach(greeting, cursor, Answering::from(about), then, cx);
         if !is_online {
             self.set_online(false, cx);
         }
@@ -299,7 +300,7 @@ impl Session {
         let comes = is_online && !self.is_online;
         self.set_online(is_online, cx);
         if comes {
-            self.attach(0, None, Answering::from(about), then, cx);
+            self.attach(Greeting::Done, None, Answering::from(about), then, cx);
         } else {
             self.answer_then(about, then, cx);
         }

@@ -2,7 +2,7 @@
 //! requests.
 
 use super::host::{Counted, Host};
-use super::ticket::{Answering, Then, Ticket, Wait};
+use super::ticket::{Answering, Greeting, Then, Ticket, Wait};
 use crate::inbox::pump::Outlet;
 use crate::inbox::records::{Entry, EntryBody, Text};
 use crate::inbox::service::Request;
@@ -81,9 +81,9 @@ impl<H: Host> Outlet for Wire<'_, H> {
     }
 
     fn attach(&mut self) -> bool {
-        let request = attach(self.identity, None, self.host);
+        let request = attach(self.identity, self.host.cursor(), self.host);
         let wait = Wait::Attach {
-            fingerprint: 0,
+            greeting: Greeting::Late,
             then: Then::Nothing,
         };
         self.ask(request, wait)

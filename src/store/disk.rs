@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 
 use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, Table,
-    TableDefinition, TableError,
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError,
+    Table, TableDefinition, TableError,
 };
 
 use crate::inbox::batch::{Failure, Store};
 use crate::inbox::rows::{Broken, Rows, Visit};
+use crate::parts::faults::Mutant;
 
 /// Its name in the data directory.
 pub const STORE_FILE: &str = "store.redb";
@@ -289,6 +290,11 @@ impl Order {
         // The free pages are written down with each commit: the file opens in milliseconds
         // after a crash, however large it is.
         transaction.set_quick_repair(true);
+        if Mutant::AnswersEarly.is_on() {
+            transaction
+                .set_durability(Durability::None)
+                .map_err(before)?;
+        }
         let mut rows = TableRows {
             table: transaction.open_table(ROWS).map_err(before)?,
             is_changed: false,

@@ -73,7 +73,8 @@ pub struct Courier {
     /// The way to everybody is full.
     pub is_jammed: bool,
     pub struck: Vec<Limit>,
-    next_id: u128,
+    /// The last id that was given to a message.
+    pub next_id: u128,
 }
 
 impl Default for Desk {
@@ -285,8 +286,16 @@ impl Host for Desk {
         }
     }
 
-    fn take_cursor(&mut self) -> Option<Cursor> {
-        self.belongings.get_mut(&self.courier.key)?.cursor.take()
+    fn cursor(&self) -> Option<Cursor> {
+        self.belongings.get(&self.courier.key)?.cursor
+    }
+
+    fn set_cursor(&mut self, cursor: Option<Cursor>) {
+        if cursor.is_some() {
+            self.belongings.entry(self.courier.key).or_default().cursor = cursor;
+        } else if let Some(belongings) = self.belongings.get_mut(&self.courier.key) {
+            belongings.cursor = None;
+        }
     }
 
     fn owed(&self) -> usize {

@@ -69,6 +69,8 @@ struct End {
     reader: Reader,
     wakes: (Tick, u32),
     is_gone: bool,
+    /// The peer reads nothing.
+    is_stalled: bool,
 }
 
 impl Rig {
@@ -152,6 +154,7 @@ impl Rig {
             reader: Reader::default(),
             wakes: (self.now.tick, 0),
             is_gone: false,
+            is_stalled: false,
         });
         self.watch(peer);
         peer
@@ -206,6 +209,22 @@ impl Rig {
     /// The peer's socket is gone.
     pub fn hang_up(&mut self, peer: Peer) {
         self.call(peer, |session, cx| session.abandon(cx));
+    }
+
+    /// The peer reads nothing, or reads again.
+    pub fn stall(&mut self, peer: Peer, is_stalled: bool) {
+        self.ends[peer.0].is_stalled = is_stalled;
+        self.flush(peer);
+    }
+
+    /// Of what is on its way to the peer, only the first `count` bytes arrive.
+    pub fn lose_all_but(&mut self, peer: Peer, count: usize) {
+        self.ends[peer.0].reader.truncate(count);
+    }
+
+    /// What has reached the peer, whatever else is under way.
+    pub fn heard_so_far(&mut self, peer: Peer) -> Vec<Heard> {
+        self.ends[peer.0].reader.take()
     }
 
     /// The node takes leave of one, as it does of all when it drains.

@@ -77,6 +77,11 @@ impl Store {
         self.rows.commit();
     }
 
+    /// What was asked for, for whoever serves it in its own way.
+    pub fn take_letters(&mut self) -> Vec<(Key, Request, Ticket)> {
+        std::mem::take(&mut self.letters)
+    }
+
     /// Serves the next request, and with it what is left to do for groups.
     pub fn serve(&mut self, roster: &Roster, now_ms: u64) -> Option<Served> {
         if self.is_held || self.letters.is_empty() {

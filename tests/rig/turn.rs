@@ -8,9 +8,11 @@ use throng::command::Bye;
 use throng::hub::post::Selector;
 use throng::inbox::Ring;
 use throng::inbox::pump::Rung;
+use throng::inbox::service::Outcome;
 use throng::parts::key::Key;
 use throng::protocol::envelope::Head;
 use throng::protocol::outbound;
+use throng::session::ticket::Ticket;
 use throng::session::{Context, Phase, Session};
 
 use super::desk::Desk;
@@ -72,36 +74,42 @@ impl Rig {
                 outcome,
                 rings,
             } = served;
-            self.call(Peer(to.index()), |session, cx| {
-                session.answered(ticket, outcome, cx);
-            });
+            self.answer(to, ticket, outcome);
             for ring in rings {
-                self.ring(&ring);
+                for key in self.desk.post.roster.find(ring.uid()) {
+                    self.ring(key, &ring);
+                }
             }
         }
     }
 
-    fn ring(&mut self, ring: &Ring) {
-        for key in self.desk.post.roster.find(ring.uid()) {
-            self.call(Peer(key.index()), |session, cx| match ring {
-                Ring::Lost { .. } => session.look(cx),
-                Ring::Entry {
-                    epoch,
-                    seq,
+    /// The store's answer to one session.
+    pub fn answer(&mut self, to: Key, ticket: Ticket, outcome: Outcome) {
+        self.call(Peer(to.index()), |session, cx| {
+            session.answered(ticket, outcome, cx);
+        });
+    }
+
+    /// One session hears of what was appended, or lost.
+    pub fn ring(&mut self, key: Key, ring: &Ring) {
+        self.call(Peer(key.index()), |session, cx| match ring {
+            Ring::Lost { .. } => session.look(cx),
+            Ring::Entry {
+                epoch,
+                seq,
+                entry,
+                but,
+                ..
+            } => {
+                let rung = Rung {
+                    epoch: *epoch,
+                    seq: *seq,
                     entry,
-                    but,
-                    ..
-                } => {
-                    let rung = Rung {
-                        epoch: *epoch,
-                        seq: *seq,
-                        entry,
-                        is_own: *but == Some(key.bits()),
-                    };
-                    session.rung(rung, cx);
-                }
-            });
-        }
+                    is_own: *but == Some(key.bits()),
+                };
+                session.rung(rung, cx);
+            }
+        });
     }
 
     fn broadcast(&mut self, frame: &[u8], selector: Option<&Selector>) {
@@ -143,6 +151,7 @@ impl Rig {
         let mut slices = [IoSlice::new(&[]); 4];
         let filled = end.outbox.gather(&mut slices);
         let mut room = match &mut self.takes {
+            _ if end.is_stalled => 0,
             Some((chance, most)) => 1 + chance.below(*most) as usize,
             None => usize::MAX,
         };

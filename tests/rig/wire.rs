@@ -149,6 +149,11 @@ impl Reader {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// What lies behind the first `count` bytes never came.
+    pub fn truncate(&mut self, count: usize) {
+        self.bytes.truncate(count);
+    }
+
     /// Everything whole; a begun frame stays.
     pub fn take(&mut self) -> Vec<Heard> {
         let mut heard = Vec::new();

@@ -4,6 +4,7 @@ use super::error_code;
 use super::rig::wire::{Frame, Heard};
 use super::rig::{Peer, Rig};
 use serde_json::{Value, json};
+use throng::inbox::Ring;
 
 /// A connection of `uid` with more in its query than the token, and the notice that greets it.
 fn come(rig: &mut Rig, uid: &str, query: &str) -> (Peer, Value, Vec<Value>) {
@@ -714,4 +715,90 @@ fn a_slow_reader_is_given_no_more_than_its_queue_holds_and_all_of_it_in_the_end(
         }
     }
     assert_eq!(seqs(&entries), (1..=100).collect::<Vec<_>>());
+}
+
+/// Bob on his phone, who does not say that he acknowledges, or does by a cursor.
+fn bob(rig: &mut Rig, cursor: &str) -> Peer {
+    let token = rig.token("bob");
+    rig.connect(&format!("/websocket?token={token}&device=phone{cursor}"))
+}
+
+/// The places of the entries that came.
+fn places(heard: &[Heard]) -> Vec<u64> {
+    let texts = heard.iter().filter(|one| matches!(one, Heard::Text(_)));
+    texts.filter_map(|one| one.json()["seq"].as_u64()).collect()
+}
+
+/// Answers a ping that asks how far he has got.
+fn answer_ping(rig: &mut Rig, peer: Peer) {
+    let heard = rig.heard(peer);
+    let payload = heard.iter().find_map(|one| match one {
+        Heard::Ping(payload) => Some(payload.clone()),
+        _ => None,
+    });
+    let payload = payload.unwrap_or_else(|| panic!("no ping: {heard:?}"));
+    rig.say_frame(peer, &Frame::pong(payload));
+}
+
+#[test]
+fn a_cursor_is_heard_though_the_store_was_not_there_at_first() {
+    let breaks: [fn(&mut Rig, bool); 2] = [
+        |rig, is_broken| rig.desk.store.is_down = is_broken,
+        |rig, is_broken| rig.desk.store.is_jammed = is_broken,
+    ];
+    for set_broken in breaks {
+        let mut rig = Rig::new();
+        let first = bob(&mut rig, "");
+        let alice = rig.user("alice");
+        chat(&mut rig, alice, "bob", "one");
+        chat(&mut rig, alice, "bob", "two");
+        assert_eq!(places(&rig.heard(first)), [1, 2]);
+        rig.hang_up(first);
+        set_broken(&mut rig, true);
+        let again = bob(&mut rig, "&cursor=e1:1");
+        assert_eq!(places(&rig.heard(again)), [0; 0]);
+        set_broken(&mut rig, false);
+        rig.advance_secs(2);
+        assert_eq!(places(&rig.heard(again)), [2]);
+    }
+}
+
+#[test]
+fn a_pong_that_the_store_did_not_write_down_is_asked_for_again() {
+    let breaks: [fn(&mut Rig, bool); 2] = [
+        |rig, is_broken| rig.desk.store.is_down = is_broken,
+        |rig, is_broken| rig.desk.store.is_jammed = is_broken,
+    ];
+    for set_broken in breaks {
+        let mut rig = Rig::new();
+        let first = bob(&mut rig, "");
+        let alice = rig.user("alice");
+        chat(&mut rig, alice, "bob", "one");
+        set_broken(&mut rig, true);
+        answer_ping(&mut rig, first);
+        set_broken(&mut rig, false);
+        rig.advance_secs(2);
+        answer_ping(&mut rig, first);
+        rig.hang_up(first);
+        let again = bob(&mut rig, "");
+        assert_eq!(places(&rig.heard(again)), [0; 0]);
+    }
+}
+
+#[test]
+fn a_page_that_is_long_in_coming_wakes_nobody_meanwhile() {
+    let mut rig = Rig::new();
+    let first = bob(&mut rig, "");
+    let alice = rig.user("alice");
+    chat(&mut rig, alice, "bob", "one");
+    answer_ping(&mut rig, first);
+    rig.desk.store.is_held = true;
+    let key = rig.desk.post.roster.find("bob")[0];
+    let uid = "bob".to_owned();
+    rig.ring(key, &Ring::Lost { uid });
+    // The rig fails where a session is due again and again.
+    rig.advance_secs(5);
+    rig.desk.store.is_held = false;
+    rig.serve_store();
+    assert_eq!(places(&rig.heard(first)), [0; 0]);
 }

@@ -58,6 +58,9 @@ pub struct Connection {
     pub last: Option<(u32, u64)>,
     /// Since then it was told that something may be missing.
     pub is_told: bool,
+    /// The head of its inbox when it was last told so: any place up to there may be missing, not
+    /// only the first ones, because of notices the oldest are dropped wherever they stand.
+    pub told_head: Option<(u32, u64)>,
     /// Places that were left out, and may still come.
     pub holes: Vec<Hole>,
     /// Acknowledgements that are not answered.

@@ -53,8 +53,12 @@ impl Judge {
             return place;
         }
         connection.last = Some(place);
+        let is_excused = connection
+            .told_head
+            .is_some_and(|(of, head)| of == epoch && seq <= head);
         if let Some(from) = expected
             && from < seq
+            && !is_excused
         {
             connection.holes.push(Hole {
                 epoch,
@@ -89,7 +93,7 @@ impl Judge {
         }
     }
 
-    pub(super) fn gap(&mut self, line: u64, on: &Link) {
+    pub(super) fn gap(&mut self, line: u64, on: &Link, head: (u32, u64)) {
         let Some(device) = self.linked(line, on) else {
             return;
         };
@@ -97,6 +101,7 @@ impl Judge {
         self.people.devices[device as usize].gap_line = line;
         if let Some(connection) = self.people.connections.get_mut(&on.connection) {
             connection.is_told = true;
+            connection.told_head = Some(head);
             connection.holes.clear();
         }
     }

@@ -453,6 +453,54 @@ fn the_device_that_spoke_has_passed_its_message_and_its_connection_is_not_rung()
     assert_eq!(rig.ack("alice", "phone", &[first]).low, 2);
 }
 
+/// Alice, on her phone, has a notice that she has not passed.
+fn alice_with_a_notice(rules: InboxRules) -> Rig {
+    let mut rig = Rig::with(rules);
+    rig.create("g", &["alice"]);
+    rig.attach("alice", "phone", None);
+    rig.attach("bob", "phone", None);
+    let chat = rig.send("alice", "bob");
+    rig.ack("bob", "phone", &[chat]);
+    assert_eq!(rig.delivered_to("alice"), [chat]);
+    rig
+}
+
+impl Rig {
+    fn tell_from_phone(&mut self) {
+        let mut said = self.say("g", "alice", None, "hi");
+        said.origin = Some(Origin {
+            device: "phone".to_owned(),
+            connection: 9,
+        });
+        self.accept_said(&said);
+        self.work_all();
+    }
+}
+
+#[test]
+fn what_a_device_says_to_a_group_passes_no_notice_that_has_not_come() {
+    let mut rig = alice_with_a_notice(RULES);
+    rig.tell_from_phone();
+    assert_eq!(seqs(&rig.attach("alice", "phone", None).page), [1]);
+    let next = rig.send("dave", "alice");
+    assert_eq!(rig.ack("alice", "phone", &[next]).low, 3);
+    assert_eq!(rig.kept_seqs("alice"), NONE);
+}
+
+#[test]
+fn what_a_device_says_to_groups_does_not_fill_its_inbox_behind_a_notice() {
+    let mut rig = alice_with_a_notice(InboxRules {
+        entries_max: 2,
+        ..RULES
+    });
+    rig.tell_from_phone();
+    rig.tell_from_phone();
+    let next = rig.send("dave", "alice");
+    let page = rig.attach("alice", "phone", None).page;
+    assert_eq!(ids(&page), [next]);
+    assert!(page.resync, "the notice is gone, and that is said");
+}
+
 #[test]
 fn the_message_of_a_sender_with_one_device_does_not_stay_in_his_inbox() {
     let mut rig = Rig::new();

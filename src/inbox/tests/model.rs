@@ -124,22 +124,16 @@ struct User {
 }
 
 impl User {
-    /// A 17 is passed with a later entry, once nothing else stands between.
-    fn pass_notices(&mut self, device: &str) {
-        let Some(passed) = self.passed.get_mut(device) else {
-            return;
-        };
-        let (mut done, mut notices) = (Vec::new(), Vec::new());
-        for seq in 1..=passed.last().copied().unwrap_or(0) {
-            if passed.contains(&seq) {
-                done.append(&mut notices);
-            } else if self.log.get(&seq).is_some_and(Entry::is_notice) {
-                notices.push(seq);
-            } else if self.kept.contains(&seq) {
-                break;
-            }
+    /// A 17 is passed with a later entry that is named.
+    fn pass_notices(&mut self, device: &str, named: u64) {
+        if let Some(passed) = self.passed.get_mut(device) {
+            let before = self.log.range(..named);
+            passed.extend(
+                before
+                    .filter(|(_, entry)| entry.is_notice())
+                    .map(|(seq, _)| seq),
+            );
         }
-        passed.extend(done);
     }
 }
 
@@ -311,7 +305,8 @@ impl World {
         let user = self.users.get_mut(uid).unwrap();
         let passed = user.passed.entry(device.to_owned()).or_default();
         passed.extend((1..=head.seq).filter(|&seq| has(seq)));
-        user.pass_notices(device);
+        let named = (1..=head.seq).rev().find(|&seq| has(seq));
+        user.pass_notices(device, named.unwrap_or_default());
     }
 
     /// Brings the model up to what has happened, and checks that it was allowed.
@@ -388,8 +383,6 @@ impl World {
             user.kept = now.clone();
             for device in &head.devices {
                 user.passed.entry(device.name.clone()).or_default();
-                // What has expired may be all that stood between.
-                user.pass_notices(&device.name);
             }
             // The marks say exactly what the model says, of what is kept.
             for device in &head.devices {

@@ -53,7 +53,7 @@ fn notices_between_do_not_hold_up_what_was_acknowledged_out_of_order() {
     with_notices(&mut rig, 1);
     let third = rig.send("carol", "alice");
     let acknowledged = rig.ack("alice", "phone", &[third]);
-    assert_eq!((acknowledged.low, acknowledged.above), (0, vec![3]));
+    assert_eq!((acknowledged.low, acknowledged.above), (0, vec![2, 3]));
     assert_eq!(rig.ack("alice", "phone", &[first]).low, 3);
 }
 
@@ -155,4 +155,19 @@ fn a_notice_rings_in_the_senders_inbox() {
             if uid == "alice" && entry.id == id.of_notice()),
         "{rings:?}"
     );
+}
+
+#[test]
+fn a_device_that_comes_where_a_notice_is_missing_is_told() {
+    let mut rig = Rig::with(InboxRules {
+        notices_max: 1,
+        ..RULES
+    });
+    rig.attach("alice", "phone", None);
+    rig.send("carol", "alice");
+    with_notices(&mut rig, 1);
+    assert!(!rig.attach("alice", "tablet", None).page.resync);
+    with_notices(&mut rig, 1);
+    assert_eq!(rig.kept_seqs("alice"), [1, 3]);
+    assert!(rig.attach("alice", "desk", None).page.resync);
 }
