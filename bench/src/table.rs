@@ -8,7 +8,7 @@ use crate::measure::{Figures, IN_FLIGHT, QUEUED};
 use crate::parse;
 
 /// User space for one connection, at most.
-pub const BYTES_MAX: f64 = 208.0;
+pub const BYTES_MAX: f64 = 256.0;
 /// So many are a crowd.
 const CROWD: usize = 100_000;
 

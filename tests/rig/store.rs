@@ -65,16 +65,27 @@ impl Store {
 
     /// Drops what has grown old in one inbox.
     pub fn sweep(&mut self, uid: &str, roster: &Roster, now_ms: u64) {
-        let mut books = Books {
+        self.work(roster, now_ms, |books| books.expire(uid).unwrap());
+    }
+
+    /// Works on the rows, and keeps what came of it.
+    fn work<T>(
+        &mut self,
+        roster: &Roster,
+        now_ms: u64,
+        work: impl FnOnce(&mut Books<'_>) -> T,
+    ) -> (T, Vec<Ring>) {
+        let mut rings = Vec::new();
+        let outcome = work(&mut Books {
             rows: &mut self.rows,
             presence: &Here(roster),
             rules: &rules(),
             now_ms,
             epoch: EPOCH,
-            rings: &mut Vec::new(),
-        };
-        books.expire(uid).unwrap();
+            rings: &mut rings,
+        });
         self.rows.commit();
+        (outcome, rings)
     }
 
     /// What was asked for, for whoever serves it in its own way.
@@ -88,23 +99,15 @@ impl Store {
             return None;
         }
         let (to, request, ticket) = self.letters.remove(0);
-        let mut rings = Vec::new();
-        let outcome = if self.is_down {
-            Outcome::Down
+        let (outcome, rings) = if self.is_down {
+            (Outcome::Down, Vec::new())
         } else {
-            let mut books = Books {
-                rows: &mut self.rows,
-                presence: &Here(roster),
-                rules: &rules(),
-                now_ms,
-                epoch: EPOCH,
-                rings: &mut rings,
-            };
-            let outcome = books.serve(&request).unwrap();
-            while books.work("").unwrap().is_some() {}
-            books.deliver_due(usize::MAX).unwrap();
-            self.rows.commit();
-            outcome
+            self.work(roster, now_ms, |books| {
+                let outcome = books.serve(&request).unwrap();
+                while books.work("").unwrap().is_some() {}
+                books.deliver_due(usize::MAX).unwrap();
+                outcome
+            })
         };
         Some(Served {
             to,

@@ -717,6 +717,12 @@ fn a_slow_reader_is_given_no_more_than_its_queue_holds_and_all_of_it_in_the_end(
     assert_eq!(seqs(&entries), (1..=100).collect::<Vec<_>>());
 }
 
+/// How a store fails, and recovers.
+const BREAKS: [fn(&mut Rig, bool); 2] = [
+    |rig, is_broken| rig.desk.store.is_down = is_broken,
+    |rig, is_broken| rig.desk.store.is_jammed = is_broken,
+];
+
 /// Bob on his phone, who does not say that he acknowledges, or does by a cursor.
 fn bob(rig: &mut Rig, cursor: &str) -> Peer {
     let token = rig.token("bob");
@@ -742,11 +748,7 @@ fn answer_ping(rig: &mut Rig, peer: Peer) {
 
 #[test]
 fn a_cursor_is_heard_though_the_store_was_not_there_at_first() {
-    let breaks: [fn(&mut Rig, bool); 2] = [
-        |rig, is_broken| rig.desk.store.is_down = is_broken,
-        |rig, is_broken| rig.desk.store.is_jammed = is_broken,
-    ];
-    for set_broken in breaks {
+    for set_broken in BREAKS {
         let mut rig = Rig::new();
         let first = bob(&mut rig, "");
         let alice = rig.user("alice");
@@ -765,11 +767,7 @@ fn a_cursor_is_heard_though_the_store_was_not_there_at_first() {
 
 #[test]
 fn a_pong_that_the_store_did_not_write_down_is_asked_for_again() {
-    let breaks: [fn(&mut Rig, bool); 2] = [
-        |rig, is_broken| rig.desk.store.is_down = is_broken,
-        |rig, is_broken| rig.desk.store.is_jammed = is_broken,
-    ];
-    for set_broken in breaks {
+    for set_broken in BREAKS {
         let mut rig = Rig::new();
         let first = bob(&mut rig, "");
         let alice = rig.user("alice");
