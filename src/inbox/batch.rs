@@ -21,7 +21,7 @@ const DUE_MAX: usize = 256;
 /// How often old entries are looked for, and in how many inboxes and groups at a time. Where
 /// that changes many rows, the rest waits for the next batch.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-const SWEEP_IDS: usize = 1000;
+const SWEEP_IDS: usize = 250;
 const SWEEP_CHANGES: usize = 500;
 
 /// Where rows are kept.

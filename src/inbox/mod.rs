@@ -330,13 +330,15 @@ impl Books<'_> {
         };
         let before = head.clone();
         loop {
-            let oldest = self.entries(uid, head.dropped, head.seq, BATCH)?;
-            let is_old =
-                |entry: &Entry| entry.at_ms.saturating_add(self.rules.ttl_ms) <= self.now_ms;
-            let old: Vec<_> = oldest
-                .into_iter()
-                .take_while(|(_, entry, _)| is_old(entry))
-                .collect();
+            let mut old = Vec::new();
+            self.visit(uid, head.dropped, head.seq, &mut |seq, bytes| {
+                let entry: Entry = decode("entry", bytes)?;
+                let is_old = entry.at_ms.saturating_add(self.rules.ttl_ms) <= self.now_ms;
+                if is_old {
+                    old.push((seq, entry, bytes.len()));
+                }
+                Ok(is_old && old.len() < BATCH)
+            })?;
             let count = old.len();
             for (seq, entry, bytes) in old {
                 self.lose_entry(uid, &mut head, seq, &entry, bytes)?;
