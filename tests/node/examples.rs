@@ -234,10 +234,14 @@ impl Cast {
         }
     }
 
-    /// What nobody has told of is passed over.
+    /// What nobody has told of is passed over. The store answers in turn, so behind this question
+    /// nothing is left of what was asked before.
     fn pause(&mut self) {
+        let question = json!({"path": "group/members", "body": {"groupId": "no-group"},
+            "requestId": "pause"});
         for client in self.clients.values_mut() {
-            client.is_heard();
+            client.say(&question);
+            while client.hear()["requestId"] != "pause" {}
         }
     }
 
