@@ -13,7 +13,6 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use crate::command::{Bye, Letter, ReplyTo, RungOut, Shared, ToReactor};
 use crate::hub::post::Selector;
 use crate::hub::roster::Sessions;
-use crate::inbox::service::Request;
 use crate::parts::key::Key;
 use crate::protocol::envelope::Head;
 use crate::sys::EventFd;
@@ -160,10 +159,15 @@ pub fn store_box() -> (StoreBox, Letters) {
 }
 
 impl StoreBox {
-    /// Never waits: a store that is behind is an error for whoever asks.
-    pub fn send(&self, request: Request, reply: ReplyTo) -> Result<(), MailboxFull> {
-        let letter = Letter { request, reply };
-        self.0.try_send(letter).map_err(|_| MailboxFull)
+    /// Never waits: a store that is behind is an error for whoever asks, who comes back.
+    pub fn send(&self, letter: Letter) -> Result<(), ReplyTo> {
+        let sent = self.0.try_send(letter);
+        sent.map_err(|refused| refused.into_inner().reply)
+    }
+
+    /// Letters that it takes at present.
+    pub fn room(&self) -> usize {
+        LETTERS_MAX.saturating_sub(self.0.len())
     }
 }
 

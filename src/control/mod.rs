@@ -29,7 +29,7 @@ use axum::routing::{delete, get, post};
 use crossbeam_channel::Sender;
 use serde_json::json;
 
-use crate::command::ReplyTo;
+use crate::command::{Letter, ReplyTo};
 use crate::hub::ids::MessageIds;
 use crate::hub::node::Node;
 use crate::hub::post::{Circumstances, Post};
@@ -129,7 +129,7 @@ impl Desk {
             // Whoever asked may have gone.
             let _ = sender.send(outcome);
         }));
-        if self.services.store.send(request, reply).is_err() {
+        if self.services.store.send(Letter { request, reply }).is_err() {
             let msg = "the store is behind: try again in a moment";
             let busy = Answer::error(StatusCode::SERVICE_UNAVAILABLE, msg);
             return Err(busy.with(json!({"reason": "store_busy"})));

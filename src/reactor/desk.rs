@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 
 use super::Shared;
 use super::courier::Courier;
-use crate::command::{Bye, ReplyTo};
+use crate::command::{Bye, Letter, ReplyTo};
 use crate::hub::post::{Circumstances, Sender};
 use crate::hub::roster::{Extra, Policy, Sessions};
 use crate::hub::selectors::Selectors;
@@ -56,6 +56,8 @@ pub struct Desk {
     /// What some connections have beside their session.
     belongings: HashMap<Key, Belongings, RandomState>,
     pub selectors: Selectors,
+    /// What the store is asked in this turn. They leave together: the store is woken once.
+    pub letters: Vec<Letter>,
 }
 
 #[derive(Default)]
@@ -92,6 +94,7 @@ impl Desk {
             byes: Vec::new(),
             belongings: HashMap::default(),
             selectors: Selectors::default(),
+            letters: Vec::new(),
         }
     }
 
@@ -310,11 +313,15 @@ impl Host for Desk {
     }
 
     fn ask(&mut self, request: Request, ticket: Ticket) -> bool {
+        if self.letters.len() >= self.shared.store.room() {
+            return false;
+        }
         let reply = ReplyTo::Session {
             key: self.courier.key,
             ticket: Box::new(ticket),
         };
-        self.shared.store.send(request, reply).is_ok()
+        self.letters.push(Letter { request, reply });
+        true
     }
 
     fn device(&self) -> String {

@@ -1,8 +1,9 @@
 //! What comes through the mailbox: messages for sessions, and orders for the reactor.
 
 use super::Reactor;
-use crate::command::{Bye, RungOut, ToReactor};
+use crate::command::{Bye, ReplyTo, RungOut, ToReactor};
 use crate::inbox::pump::Rung;
+use crate::inbox::service::Outcome;
 use crate::parts::key::Key;
 use crate::parts::time::Now;
 use crate::protocol::envelope::Head;
@@ -52,6 +53,22 @@ impl Reactor {
                 ToReactor::Drain { plan } => self.start_draining(plan, now),
             }
         }
+    }
+
+    /// Hands over what the store is asked. Where others have taken its room meanwhile, it is as if
+    /// the store had refused.
+    pub(super) fn post_letters(&mut self, now: Now) {
+        let mut letters = std::mem::take(&mut self.desk.letters);
+        for letter in letters.drain(..) {
+            if let Err(ReplyTo::Session { key, ticket }) = self.shared.store.send(letter) {
+                self.with_session(key, now, |session, cx| {
+                    session.answered(*ticket, Outcome::Down, cx);
+                });
+            }
+        }
+        // Whoever was refused may have asked again.
+        letters.append(&mut self.desk.letters);
+        self.desk.letters = letters;
     }
 
     /// An entry of a user's inbox, for one of his sessions.

@@ -172,6 +172,7 @@ impl Reactor {
             || self.shedding.as_ref().is_some_and(Shedding::is_working)
             || !self.has_expired_all
             || self.sweep.is_some()
+            || !self.desk.letters.is_empty()
             || !self.inbox.is_empty();
         if has_leftovers {
             return Some(Duration::ZERO);
@@ -203,12 +204,14 @@ impl Reactor {
         self.look_at_clocks(now);
         self.expire_deadlines(now);
         self.let_go(now);
+        self.post_letters(now);
         self.desk.say_byes();
         self.hand_out_broadcasts(now);
         self.hand_out_selections(now);
         self.shed_largest(now);
         self.flush_dirty(now);
         self.bury_dead();
+        self.post_letters(now);
     }
 
     fn note_events(&mut self, now: Now) {

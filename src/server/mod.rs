@@ -94,7 +94,7 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
         epoch,
         stats: store_stats.clone(),
     };
-    let storekeeper = store::spawn(keeper)?;
+    let storekeeper = store::spawn(keeper, store_box.clone())?;
     let traces = Arc::new(Traces::default());
     let origin = Instant::now();
     let shared = Arc::new(Shared {

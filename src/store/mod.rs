@@ -13,20 +13,21 @@ pub mod tool;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::RecvTimeoutError;
 use smallvec::SmallVec;
 
 use crate::command::{Letter, ReplyTo, RungOut, ToReactor};
 use crate::hub::post::Post;
 use crate::inbox::batch::{Batches, Failure, Moment, Scene, Store};
 use crate::inbox::rows::Broken;
-use crate::inbox::service::Outcome;
+use crate::inbox::service::{Outcome, Request};
 use crate::inbox::{InboxRules, Presence, Ring};
-use crate::mailbox::{Letters, Switchboard};
+use crate::mailbox::{Letters, StoreBox, Switchboard};
 use crate::parts::faults::Point;
 use crate::parts::key::Key;
 use crate::session::ticket::Ticket;
@@ -77,15 +78,22 @@ impl LiveRules {
 /// The thread, for whoever ends it.
 pub struct Storekeeper {
     thread: JoinHandle<()>,
-    end: Sender<()>,
+    store: StoreBox,
+    is_ending: Arc<AtomicBool>,
 }
 
-pub fn spawn(keeper: Keeper) -> io::Result<Storekeeper> {
-    let (end, ending) = bounded(1);
+/// `store` is the way to this keeper.
+pub fn spawn(keeper: Keeper, store: StoreBox) -> io::Result<Storekeeper> {
+    let is_ending = Arc::new(AtomicBool::new(false));
+    let work = Work::new(keeper, is_ending.clone());
     let thread = std::thread::Builder::new()
         .name("store".into())
-        .spawn(move || Work::new(keeper, ending).run())?;
-    Ok(Storekeeper { thread, end })
+        .spawn(move || work.run())?;
+    Ok(Storekeeper {
+        thread,
+        store,
+        is_ending,
+    })
 }
 
 impl Storekeeper {
@@ -93,7 +101,12 @@ impl Storekeeper {
     /// later finds a full queue.
     pub fn end(self) {
         let deadline = Instant::now() + END_PATIENCE;
-        let _ = self.end.send(());
+        self.is_ending.store(true, Relaxed);
+        // A letter that asks for nothing wakes it. One that finds no room is not needed.
+        let _ = self.store.send(Letter {
+            request: Request::GroupsOf { uid: String::new() },
+            reply: ReplyTo::Nobody,
+        });
         while !self.thread.is_finished() {
             if Instant::now() > deadline {
                 tracing::error!(
@@ -109,8 +122,8 @@ impl Storekeeper {
 
 struct Work {
     keeper: Keeper,
-    /// Says that the end has come.
-    ending: Receiver<()>,
+    /// The end has come.
+    is_ending: Arc<AtomicBool>,
     started: Instant,
     batches: Batches,
     /// What was last said to be unreadable.
@@ -122,11 +135,11 @@ struct Work {
 }
 
 impl Work {
-    fn new(keeper: Keeper, ending: Receiver<()>) -> Work {
+    fn new(keeper: Keeper, is_ending: Arc<AtomicBool>) -> Work {
         keeper.stats.up.set(1);
         Work {
             keeper,
-            ending,
+            is_ending,
             started: Instant::now(),
             batches: Batches::default(),
             broken: None,
@@ -139,15 +152,12 @@ impl Work {
         let mut letters = Vec::new();
         let mut is_ending = false;
         while !is_ending {
-            let Keeper { letters: queue, .. } = &self.keeper;
-            select! {
-                recv(queue) -> letter => match letter {
-                    Ok(letter) => letters.push(letter),
-                    Err(_) => is_ending = true,
-                },
-                recv(self.ending) -> _ => is_ending = true,
-                default(self.patience()) => {}
+            match self.keeper.letters.recv_timeout(self.patience()) {
+                Ok(letter) => letters.push(letter),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => is_ending = true,
             }
+            is_ending |= self.is_ending.load(Relaxed);
             loop {
                 let room = BATCH_MAX - letters.len();
                 letters.extend(self.keeper.letters.try_iter().take(room));
