@@ -130,7 +130,7 @@ impl Books<'_> {
     fn fall_due(&mut self, scheduled: &Scheduled, entry: &Entry) -> Result<bool, Broken> {
         let uid = &scheduled.to;
         let entry = Entry {
-            at_ms: self.now_ms,
+            at_ms: scheduled.due_ms,
             ..entry.clone()
         };
         let mut head = self.open(uid)?;

@@ -219,6 +219,8 @@ struct Fields<'t, 'a> {
     body_key: Option<&'a str>,
     msgid: Option<Value<'t, 'a>>,
     message_id: Option<Value<'t, 'a>>,
+    msgids: Option<Value<'t, 'a>>,
+    up_to: Option<Value<'t, 'a>>,
     request_id: Option<Value<'t, 'a>>,
     token: Option<Value<'t, 'a>>,
     body: Option<Value<'t, 'a>>,
@@ -237,6 +239,8 @@ impl<'t, 'a> Fields<'t, 'a> {
             body_key: None,
             msgid: None,
             message_id: None,
+            msgids: None,
+            up_to: None,
             request_id: None,
             token: None,
             body: None,
@@ -252,6 +256,8 @@ impl<'t, 'a> Fields<'t, 'a> {
                 "msg" => fields.msg_key = Some(key),
                 "msgid" => fields.msgid = value,
                 "messageId" => fields.message_id = value,
+                "msgids" => fields.msgids = value,
+                "upTo" => fields.up_to = value,
                 "requestId" => fields.request_id = value,
                 "token" => fields.token = value,
                 "body" => (fields.body, fields.body_key) = (value, Some(key)),
@@ -280,7 +286,7 @@ impl<'t, 'a> Fields<'t, 'a> {
         let ask = self.ids(&mut about).and_then(|()| match family {
             Family::Route => route::read(self, path),
             Family::Command => command::read(self, &mut about),
-            Family::Direct => direct::read(self),
+            Family::Direct => direct::read(self, &about),
         });
         match ask {
             Ok(ask) => Ok(Inbound { about, ask }),

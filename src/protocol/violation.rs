@@ -107,7 +107,7 @@ impl Violation {
             Violation::Shed => "slow consumer: the node needs the room",
             Violation::TooManyStrangers => "authenticate first: others need the place",
             Violation::Rate | Violation::ByteRate => "rate limit",
-            Violation::NeverAcknowledges => "acknowledges nothing",
+            Violation::NeverAcknowledges => "an entry was not acknowledged in time",
         }
     }
 

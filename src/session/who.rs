@@ -70,6 +70,7 @@ fn of_message<H: Host>(
     if who.device.is_some_and(|device| !is_device(device)) {
         return Err(BAD_DEVICE);
     }
+    cursor_of(who)?;
     let proof = match &*cx.rules.auth {
         Auth::None => {
             let Some(openid) = who.openid else {

@@ -448,6 +448,14 @@ fn load(path: &Path, look: Look) -> Result<(Database, Meta), OpenError> {
         io::ErrorKind::NotFound => OpenError::Missing(path.to_owned()),
         _ => OpenError::File(path.to_owned(), error),
     })?;
+    let length = file.metadata().map(|file| file.len());
+    if length.map_err(|error| OpenError::File(path.to_owned(), error))? == 0 {
+        // The library would begin a new one in it.
+        return Err(OpenError::Damaged(
+            path.to_owned(),
+            "it is empty".to_owned(),
+        ));
+    }
     let db = database(file, path, look)?;
     let meta = meta(&db, path)?;
     Ok((db, meta))
