@@ -276,7 +276,7 @@ mod tests {
     fn ratios_are_taken_run_by_run_and_shortfalls_are_named() {
         let figures = |cost: f64| Figures {
             bytes_slope: 200.0,
-            bytes_mean: 209.0,
+            bytes_mean: 257.0,
             connect: cost,
             broadcast: cost,
             queued: cost / 8.0,
@@ -291,7 +291,7 @@ mod tests {
         let table = Table::new(&[pair(10.0), pair(20.0)], CROWD);
         let shortfalls = table.shortfalls();
         assert_eq!(shortfalls.len(), 3, "{shortfalls:?}");
-        assert!(shortfalls[0].starts_with("density, (full - empty) / N is 209"));
+        assert!(shortfalls[0].starts_with("density, (full - empty) / N is 257"));
         assert!(shortfalls[1].starts_with("broadcast, one at a time is 1.200"));
         assert!(shortfalls[2].starts_with("unicast, 64 in flight is 1.200"));
         assert!(table.to_string().contains(
