@@ -5,7 +5,7 @@
 mod support;
 
 use support::{alice_and_bob, judged, link, place, place_of, sent, simulator, single};
-use throng_history::{Class, Event, What, judge};
+use throng_history::{Class, Event, Kind, What, judge};
 
 #[test]
 fn an_exchange_of_six_packets_keeps_every_promise() {
@@ -85,6 +85,39 @@ fn what_a_told_gap_took_is_counted_and_proves_nothing() {
     assert!(report.is_clean(), "{report}");
     assert_eq!((report.totals.owed, report.totals.excused), (1, 1));
     assert_eq!(report.loss_rate_below(), None);
+}
+
+#[test]
+fn a_told_gap_excuses_every_place_up_to_its_head_and_none_behind_it() {
+    let story = |is_told: bool, places: &[u64]| {
+        let mut story = alice_and_bob();
+        story.exchange(1);
+        if is_told {
+            story.gap("bob", 2);
+        }
+        for &seq in places {
+            story.receive("bob", 2, place(seq), &format!("id{seq}"));
+        }
+        story.kinds()
+    };
+    // The first one that comes would be excused by the word alone.
+    assert_eq!(story(true, &[2, 5, 8, 10]), []);
+    assert_eq!(story(false, &[2, 5, 8, 10]), [Kind::Hole]);
+    assert_eq!(story(true, &[2, 5, 8, 11]), [Kind::Hole]);
+}
+
+#[test]
+fn its_own_word_to_a_group_may_be_acknowledged_before_it_is_confirmed() {
+    let members = ["alice", "bob"].map(str::to_owned).to_vec();
+    let group = "team".to_owned();
+    let to_team = sent(Class::Group, "alice", "m1", "team");
+    let mut story = alice_and_bob();
+    story.add(What::Group { group, members }).send(&to_team);
+    story.receive("alice", 1, place(1), "id1");
+    story.ack("alice", 1, "id1").confirm(&to_team, "id1");
+    story.answer("alice", 1, "id1");
+    let report = story.get("bob", 2, place(1), "id1", &to_team).drained();
+    assert!(report.is_clean(), "{report}");
 }
 
 #[test]

@@ -90,6 +90,9 @@ struct Busy {
     is_reading: bool,
     /// Something else than a new entry may be there to read.
     is_to_look: bool,
+    /// The last entry that existed when this client heard that it misses something. Who has been
+    /// sent more than that needs it no longer.
+    told_head: u64,
     /// When a refused step is tried again.
     retry: Option<Tick>,
     /// Acknowledging clients: from the oldest entry that is not acknowledged on.
@@ -158,14 +161,12 @@ impl Pump {
     }
 
     /// The store has said where this device is. Its first page is to follow.
-    pub fn begin(&mut self, attached: &Attached) {
+    pub fn begin(&mut self, attached: &Attached, now: Tick) {
         self.state = State::Attached;
-        // Who was here before on this connection has what was sent then.
-        let sent = if attached.epoch == self.epoch {
-            self.next
-        } else {
-            0
-        };
+        // Who was here before on this connection has what was sent then. Only one that misses
+        // something, maybe because the store has forgotten it, gets again what it has not passed.
+        let has_all = attached.epoch == self.epoch && !attached.page.resync;
+        let sent = if has_all { self.next } else { 0 };
         self.epoch = attached.epoch;
         self.next = sent.max(attached.low + 1);
         self.is_known = attached.is_known;
@@ -176,6 +177,13 @@ impl Pump {
         busy.passed = attached.low;
         busy.last_sent = self.next - 1;
         busy.retry = None;
+        busy.sent.clear();
+        if self.acks {
+            let entries = attached.page.entries.iter();
+            let was_sent = entries.filter(|(seq, entry)| *seq < self.next && !entry.is_notice());
+            busy.sent
+                .extend(was_sent.map(|(seq, _)| Sent::new(*seq, now)));
+        }
     }
 
     /// Epoch and head of the inbox, where they are known.
@@ -219,15 +227,23 @@ impl Pump {
 
     /// What was read behind the last entry that was sent.
     pub fn page(&mut self, page: &Page, now: Tick, out: &mut impl Outlet) {
-        let Some(busy) = &mut self.busy else {
+        // What was asked for before it was detached is read anew when it is attached again.
+        let is_attached = self.state == State::Attached;
+        let Some(busy) = self.busy.as_mut().filter(|_| is_attached) else {
             return;
         };
         busy.is_reading = false;
         busy.head = busy.head.max(page.head_seq);
         let is_other = page.epoch != self.epoch;
         self.epoch = page.epoch;
-        if (page.resync && !self.is_told) || is_other {
+        // What was sent before it was lost is not worth another word. What was only about to be is.
+        let is_news = !self.is_told
+            || page
+                .told
+                .is_none_or(|told| told >= self.next && told > busy.told_head);
+        if (page.resync && is_news) || is_other {
             self.is_told = true;
+            busy.told_head = page.head_seq;
             let from = page.entries.first().map_or(page.until + 1, |(seq, _)| *seq);
             out.resync(page.epoch, page.head_seq, from);
         }
@@ -348,11 +364,7 @@ impl Pump {
         if !self.acks {
             busy.last_sent = seq;
         } else if !entry.is_notice() {
-            busy.sent.push_back(Sent {
-                seq,
-                at: now,
-                is_passed: false,
-            });
+            busy.sent.push_back(Sent::new(seq, now));
         }
     }
 
@@ -397,6 +409,16 @@ impl Pump {
             || busy.pinged_at.is_some();
         if !is_waiting {
             self.busy = None;
+        }
+    }
+}
+
+impl Sent {
+    fn new(seq: u64, at: Tick) -> Sent {
+        Sent {
+            seq,
+            at,
+            is_passed: false,
         }
     }
 }

@@ -70,6 +70,9 @@ pub struct Page {
     /// Something was lost that the device had not passed, and nothing shows that it knows. A
     /// connection tells it once, and again when it hears of another loss.
     pub resync: bool,
+    /// None: no page has told of the latest loss. Otherwise this one or an earlier entry may be
+    /// lost since; who has been sent everything up to it, or was told behind it, misses nothing.
+    pub told: Option<u64>,
 }
 
 impl Books<'_> {
@@ -213,7 +216,7 @@ impl Books<'_> {
         };
         let mut page = self.read(uid, head, after, limit, |seq| known.has_passed(seq))?;
         page.offered = known.offered;
-        page.resync = known.resync;
+        (page.resync, page.told) = (known.resync, known.told);
         let device = self.know(head, device);
         if known.is_untold() {
             device.told = Some(known.offered.max(known.low));

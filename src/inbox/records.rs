@@ -203,6 +203,15 @@ impl Head {
         }
     }
 
+    /// Something may have been lost: from now on another epoch counts, and every device is told.
+    pub fn begin_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+        self.lost |= self.devices.is_empty();
+        for device in &mut self.devices {
+            (device.resync, device.told) = (true, None);
+        }
+    }
+
     pub fn device(&self, name: &str) -> Option<&Device> {
         self.devices.iter().find(|device| device.name == name)
     }

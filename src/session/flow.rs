@@ -192,12 +192,15 @@ impl Session {
     ) {
         self.is_holding = false;
         let Outcome::Attached(attached) = outcome else {
-            self.pump.attach_later(cx.now.tick);
+            // Who has said goodbye meanwhile wants nothing of it.
+            if self.is_online {
+                self.pump.attach_later(cx.now.tick);
+            }
             return self.begin_without_inbox(greeting, about, then, cx);
         };
         cx.host.set_cursor(None);
         if self.is_online {
-            self.pump.begin(&attached);
+            self.pump.begin(&attached, cx.now.tick);
         }
         match greeting {
             Greeting::Due(fingerprint) => self.greet(fingerprint, cx),

@@ -232,11 +232,7 @@ fn fill(rows: &mut dyn Rows, lines: &mut Lines<'_>, epoch: Option<u64>) -> Resul
         }
         if let (Some(epoch), Some(RowName::Head { .. })) = (epoch, RowName::parse(&key)) {
             let mut head: Head = decode("inbox", &value).map_err(broken)?;
-            head.epoch = epoch;
-            head.lost |= head.devices.is_empty();
-            for device in &mut head.devices {
-                (device.resync, device.told) = (true, None);
-            }
+            head.begin_epoch(epoch);
             value = encode(&head);
         }
         rows.put(&key, &value).map_err(broken)?;

@@ -22,6 +22,10 @@ fn chat(rig: &mut Rig, from: Peer, to: &str, text: impl ToString) -> Value {
     receipt["params"]["messageId"].clone()
 }
 
+fn register(uid: &str, status: &str) -> Value {
+    json!({"type": 7, "params": {"openid": uid, "loginStatus": status}})
+}
+
 fn acknowledge(rig: &mut Rig, peer: Peer, id: &Value) -> Vec<Value> {
     rig.say(peer, json!({"type": 15, "params": {"msgid": id}}));
     let mut heard = messages(rig, peer);
@@ -408,6 +412,57 @@ fn what_grows_old_is_dropped_and_who_missed_it_is_told_once() {
 }
 
 #[test]
+fn what_is_dropped_while_it_waits_for_the_window_is_told_to_who_was_told_of_others() {
+    let mut rig = Rig::new();
+    let alice = rig.user("alice");
+    let (bob, ..) = come(&mut rig, "bob", "&ack=1");
+    let chats = |rig: &mut Rig, count: usize| {
+        for n in 0..count {
+            chat(rig, alice, "bob", n);
+        }
+        rig.step_wall_secs(10);
+    };
+    let sweep = |rig: &mut Rig| {
+        let now_ms = rig.now.wall_ms + (7 * 24 * 3600 - 15) * 1000;
+        rig.desk.store.sweep("bob", &rig.desk.post.roster, now_ms);
+    };
+    chats(&mut rig, 1);
+    rig.step_wall_secs(10);
+    sweep(&mut rig);
+    chats(&mut rig, 66);
+    let heard = messages(&mut rig, bob);
+    assert_eq!(seqs(&heard[..1]), [1]);
+    assert_eq!(heard[1]["msg"]["event"], "resync");
+    assert_eq!(seqs(&heard[2..]), (2..=64).collect::<Vec<_>>());
+    // The rest of these are on their way to bob, and no further.
+    chats(&mut rig, 3);
+    sweep(&mut rig);
+    rig.say(bob, json!({"type": 15, "params": {"upTo": "e1:64"}}));
+    let heard = messages(&mut rig, bob);
+    assert_eq!(heard[0]["type"], 16);
+    assert_eq!(heard[1]["msg"]["event"], "resync");
+    assert_eq!(heard[1]["msg"]["from"], 68);
+    assert_eq!(seqs(&heard[2..]), [68, 69, 70]);
+}
+
+#[test]
+fn what_is_dropped_after_it_was_sent_is_not_worth_another_word() {
+    let mut rig = Rig::new();
+    let alice = rig.user("alice");
+    let (bob, ..) = come(&mut rig, "bob", "&ack=1");
+    for n in 0..3 {
+        chat(&mut rig, alice, "bob", n);
+        rig.step_wall_secs(10);
+        let old_ms = (7 * 24 * 3600 - 5) * 1000;
+        let now_ms = rig.now.wall_ms + old_ms;
+        rig.desk.store.sweep("bob", &rig.desk.post.roster, now_ms);
+    }
+    let heard = messages(&mut rig, bob);
+    let words = heard.iter().filter(|one| one["msg"]["event"] == "resync");
+    assert_eq!(words.count(), 1, "{heard:?}");
+}
+
+#[test]
 fn a_pull_shows_what_is_kept_and_moves_nothing() {
     let mut rig = Rig::new();
     let alice = rig.user("alice");
@@ -682,16 +737,106 @@ fn who_leaves_by_type_7_gets_nothing_until_it_is_back() {
     let mut rig = Rig::new();
     let alice = rig.user("alice");
     let (bob, ..) = come(&mut rig, "bob", "&ack=1");
-    let register =
-        |status: &str| json!({"type": 7, "params": {"openid": "bob", "loginStatus": status}});
-    ask(&mut rig, bob, &register("0"));
+    ask(&mut rig, bob, &register("bob", "0"));
     chat(&mut rig, alice, "bob", "hi");
     assert_eq!(messages(&mut rig, bob), [Value::Null; 0]);
-    rig.say(bob, register("1"));
+    rig.say(bob, register("bob", "1"));
     let heard = messages(&mut rig, bob);
     let types: Vec<&Value> = heard.iter().map(|message| &message["type"]).collect();
     assert!(types.contains(&&json!(8)), "{heard:?}");
     assert_eq!(seqs(&heard[heard.len() - 1..]), [1]);
+}
+
+#[test]
+fn who_leaves_by_type_7_before_a_store_that_is_down_answers_is_left_in_peace() {
+    let mut rig = Rig::new();
+    let (bob, ..) = come(&mut rig, "bob", "&ack=1");
+    rig.desk.store.is_held = true;
+    for status in ["0", "1", "0"] {
+        rig.say(bob, register("bob", status));
+    }
+    rig.desk.store.is_down = true;
+    rig.desk.store.is_held = false;
+    rig.serve_store();
+    assert_eq!(messages(&mut rig, bob).len(), 3);
+    // The rig does not bear that a session is woken again and again.
+    rig.advance_secs(5);
+    rig.desk.store.is_down = false;
+    let alice = rig.user("alice");
+    chat(&mut rig, alice, "bob", "hi");
+    assert_eq!(messages(&mut rig, bob), [Value::Null; 0]);
+    rig.say(bob, register("bob", "1"));
+    let heard = messages(&mut rig, bob);
+    assert_eq!(seqs(&heard[heard.len() - 1..]), [1]);
+}
+
+#[test]
+fn who_was_forgotten_while_it_was_gone_by_type_7_gets_again_what_it_has_not_passed() {
+    let mut rig = Rig::new();
+    let alice = rig.user("alice");
+    let (phone, ..) = come(&mut rig, "bob", "&ack=1&device=phone");
+    let ids: Vec<Value> = (1..=2).map(|n| chat(&mut rig, alice, "bob", n)).collect();
+    assert_eq!(seqs(&messages(&mut rig, phone)), [1, 2]);
+    acknowledge(&mut rig, phone, &ids[1]);
+    ask(&mut rig, phone, &register("bob", "0"));
+    for n in 0..8 {
+        let (other, ..) = come(&mut rig, "bob", &format!("&ack=1&device=other{n}"));
+        rig.hang_up(other);
+    }
+    rig.say(phone, register("bob", "1"));
+    let heard = messages(&mut rig, phone);
+    assert_eq!(heard[0]["type"], 8);
+    assert_eq!(heard[1]["msg"]["event"], "resync");
+    assert_eq!(seqs(&heard[2..]), [1, 2]);
+    assert!(heard[2..].iter().all(|entry| entry["redelivered"] == true));
+}
+
+#[test]
+fn who_comes_back_by_type_7_still_owes_its_acknowledgements() {
+    let mut rig = Rig::new();
+    let alice = rig.user("alice");
+    let (bob, ..) = come(&mut rig, "bob", "&ack=1");
+    chat(&mut rig, alice, "bob", "hi");
+    assert_eq!(seqs(&messages(&mut rig, bob)), [1]);
+    ask(&mut rig, bob, &register("bob", "0"));
+    assert_eq!(ask(&mut rig, bob, &register("bob", "1"))["type"], 8);
+    rig.advance_secs(89);
+    rig.say(bob, r#"{"type":11}"#);
+    assert_eq!(messages(&mut rig, bob).len(), 1);
+    rig.advance_secs(2);
+    assert_eq!(rig.close_code(bob), Some(4431));
+}
+
+#[test]
+fn a_page_that_was_asked_for_before_the_store_failed_is_read_again_and_wakes_nobody() {
+    let mut rig = Rig::new();
+    let alice = rig.user("alice");
+    let (bob, ..) = come(&mut rig, "bob", "");
+    ask(&mut rig, bob, &register("bob", "0"));
+    // More than one page.
+    for n in 0..310 {
+        chat(&mut rig, alice, "bob", n);
+    }
+    let serve_one = |rig: &mut Rig, is_down: bool| {
+        (rig.desk.store.is_held, rig.desk.store.is_down) = (false, is_down);
+        let now_ms = rig.now.wall_ms;
+        let served = rig.desk.store.serve(&rig.desk.post.roster, now_ms).unwrap();
+        (rig.desk.store.is_held, rig.desk.store.is_down) = (true, false);
+        rig.answer(served.to, served.ticket, served.outcome);
+    };
+    rig.desk.store.is_held = true;
+    for status in ["1", "0", "1"] {
+        rig.say(bob, register("bob", status));
+    }
+    // The first one's page is behind the second one in the queue.
+    serve_one(&mut rig, false);
+    serve_one(&mut rig, true);
+    serve_one(&mut rig, false);
+    rig.desk.store.is_held = false;
+    rig.advance_secs(5);
+    let heard = messages(&mut rig, bob);
+    let entries = heard.iter().filter_map(|message| message["seq"].as_u64());
+    assert_eq!(entries.collect::<Vec<_>>(), (1..=310).collect::<Vec<_>>());
 }
 
 #[test]

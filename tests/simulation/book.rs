@@ -32,6 +32,7 @@ pub struct Counts {
     pub cancelled: u64,
     pub inbox_full: u64,
     pub conflicts: u64,
+    pub epochs: u64,
 }
 
 impl Book {

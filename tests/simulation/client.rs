@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 use throng::session::Newcomer;
-use throng_history::{Entry, Link, Place, Sent, What};
+use throng_history::{Class, Entry, Link, Place, Sent, What};
 
 use crate::book::{self, Book};
 use crate::node::Node;
@@ -45,9 +45,15 @@ pub struct Client {
     pub outbox: Vec<Sending>,
     pub next_msgid: u32,
     /// What was processed and is not known to be acknowledged.
-    pub unacked: Vec<(String, Place)>,
+    pub unacked: Vec<Unacked>,
     cursor: Option<Place>,
     seen: HashSet<String>,
+}
+
+pub struct Unacked {
+    pub id: String,
+    pub place: Place,
+    pub class: Class,
 }
 
 /// A connection, from the client's end.
@@ -57,6 +63,8 @@ pub struct Line {
     /// Bytes that have not reached the node.
     pub up: Vec<u8>,
     pub is_stalled: bool,
+    /// It has said that it goes, and is still connected.
+    pub is_out: bool,
     /// The judge knows of it: the inbox knows this device from then on, whatever becomes of it.
     pub is_open: bool,
     cursor: Option<Place>,
@@ -119,6 +127,7 @@ impl Client {
             },
             up: wire::head(&target, "").into_bytes(),
             is_stalled: false,
+            is_out: false,
             is_open: false,
             cursor,
         });
@@ -131,6 +140,23 @@ impl Client {
         };
         line.up.extend(Frame::text(text).encode(masks));
         true
+    }
+
+    pub fn is_out(&self) -> bool {
+        self.line.as_ref().is_some_and(|line| line.is_out)
+    }
+
+    /// Says that it goes, without hanging up, or that it is back.
+    pub fn come_or_go(&mut self, masks: &mut Chance) {
+        let Some(line) = &mut self.line else {
+            return;
+        };
+        line.is_out = !line.is_out;
+        let (user, status) = (&self.user, if line.is_out { "0" } else { "1" });
+        let text = format!(
+            r#"{{"type":7,"params":{{"openid":"{user}","userName":"{user}","loginStatus":"{status}"}}}}"#
+        );
+        self.say(&text, masks);
     }
 
     /// Reads what has come. The connection may be over then.
@@ -217,6 +243,8 @@ impl Client {
         let (Some(epoch), Some(head_seq)) = (msg["epoch"].as_str(), msg["headSeq"].as_u64()) else {
             return;
         };
+        // What it has not passed comes again under another epoch.
+        self.unacked.retain(|known| known.place.epoch == epoch);
         if msg["event"] == "resync" {
             self.open(book);
             if let Some(line) = &self.line {
@@ -279,13 +307,17 @@ impl Client {
             on: on.clone(),
             entry: entry.clone(),
         });
+        let said = msg.as_str().or(msg["params"]["message"].as_str());
+        let mut sent = said.and_then(book::parse).unwrap();
         let id = entry.message_id.clone();
-        if !self.unacked.iter().any(|(known, _)| *known == id) {
-            self.unacked.push((id.clone(), entry.place.clone()));
+        if !self.unacked.iter().any(|known| known.id == id) {
+            self.unacked.push(Unacked {
+                id: id.clone(),
+                place: entry.place.clone(),
+                class: sent.class,
+            });
         }
         if self.seen.insert(id) {
-            let said = msg.as_str().or(msg["params"]["message"].as_str());
-            let mut sent = said.and_then(book::parse).unwrap();
             if sent.to == book::SEVERAL {
                 sent.to.clone_from(&self.user);
             }
@@ -293,9 +325,9 @@ impl Client {
                 return;
             }
             match sent.class {
-                throng_history::Class::Group => book.counts.group_deliveries += 1,
-                throng_history::Class::Push => book.counts.push_deliveries += 1,
-                throng_history::Class::Single => {}
+                Class::Group => book.counts.group_deliveries += 1,
+                Class::Push => book.counts.push_deliveries += 1,
+                Class::Single => {}
             }
             book.write(What::Deliver { on, entry, sent });
         }
@@ -304,9 +336,7 @@ impl Client {
     /// Its own word to a group, which a device hears that was forgotten.
     fn has_said(&self, sent: &Sent) -> bool {
         let device = sent.msgid.split('-').next();
-        sent.class == throng_history::Class::Group
-            && sent.sender == self.user
-            && device == Some(self.device_name())
+        sent.class == Class::Group && sent.sender == self.user && device == Some(self.device_name())
     }
 
     fn take_receipt(&mut self, params: &Value, book: &mut Book) {
@@ -359,9 +389,9 @@ impl Client {
         let status = message["status"].as_u64().unwrap();
         if let Some((_, seq)) = named.split_once(':') {
             let seq: u64 = seq.parse().unwrap();
-            return self.unacked.retain(|(_, place)| place.seq > seq);
+            return self.unacked.retain(|known| known.place.seq > seq);
         }
-        self.unacked.retain(|(id, _)| id != named);
+        self.unacked.retain(|known| known.id != named);
         if let Some(line) = &self.line
             && line.is_open
         {
@@ -377,7 +407,7 @@ impl Client {
     fn take_route(&mut self, message: &Value) {
         let done = message["content"]["acknowledged"].as_array();
         for id in done.into_iter().flatten() {
-            self.unacked.retain(|(known, _)| id != known.as_str());
+            self.unacked.retain(|known| id != known.id.as_str());
         }
     }
 }

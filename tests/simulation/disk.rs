@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use throng::inbox::batch::{Failure, Store};
-use throng::inbox::rows::{Broken, Rows, Visit};
+use throng::inbox::records::{Head, decode, encode};
+use throng::inbox::rows::{self, Broken, Rows, Visit};
 use throng::parts::faults::Mutant;
 
 use crate::rig::feed::Chance;
@@ -58,6 +59,17 @@ impl Disk {
         self.roll_back(0);
         self.death = None;
         self.has_died = false;
+    }
+
+    /// What is exported and imported again, because something may be missing, has another epoch.
+    pub fn begin_epoch(&mut self, epoch: u64) {
+        let heads = rows::all::heads();
+        let end = rows::end_of(heads.clone());
+        for (_, row) in self.rows.range_mut(heads..end) {
+            let mut head: Head = decode("inbox", row).unwrap();
+            head.begin_epoch(epoch);
+            *row = encode(&head);
+        }
     }
 
     fn sync(&mut self) {

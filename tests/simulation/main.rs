@@ -72,6 +72,7 @@ impl Tally {
         sum.cancelled += counts.cancelled;
         sum.inbox_full += counts.inbox_full;
         sum.conflicts += counts.conflicts;
+        sum.epochs += counts.epochs;
         if !report.is_clean() {
             self.blame(seed, report.to_string());
         }
@@ -143,6 +144,7 @@ fn thousands_of_worlds_break_no_promise() {
         ("cancelled", c.cancelled),
         ("inbox full", c.inbox_full),
         ("msgid of another message", c.conflicts),
+        ("another epoch", c.epochs),
     ];
     let never = happened.iter().filter(|(_, count)| *count == 0);
     let never: Vec<_> = never.map(|(what, _)| what).collect();

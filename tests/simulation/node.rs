@@ -81,6 +81,11 @@ impl Presence for Here<'_> {
     }
 }
 
+/// Of inboxes that begin in the `life`-th node.
+pub fn epoch(life: u64) -> u64 {
+    0xe000 + life
+}
+
 impl Node {
     /// The `life`-th node on the same disk.
     pub fn new(life: u64, now: Clocks) -> Node {
@@ -101,7 +106,7 @@ impl Node {
             unrung: BTreeSet::new(),
             mailbox_max: usize::MAX,
             is_up: true,
-            epoch: 0xe000 + life,
+            epoch: epoch(life),
             born_ms: now.ms,
         }
     }

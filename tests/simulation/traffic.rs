@@ -139,10 +139,10 @@ impl Client {
         let mut ids = Vec::new();
         match self.manner {
             Manner::Plain | Manner::Mute => return,
-            Manner::Singly => ids.push(self.unacked[chance.below(count) as usize].0.clone()),
+            Manner::Singly => ids.push(self.unacked[chance.below(count) as usize].id.clone()),
             Manner::Together => {
                 let some = 1 + chance.below(count.min(20)) as usize;
-                ids.extend(self.unacked[..some].iter().map(|(id, _)| id.clone()));
+                ids.extend(self.unacked[..some].iter().map(|known| known.id.clone()));
             }
             Manner::UpTo => return self.acknowledge_up_to(book, chance),
         }
@@ -150,15 +150,12 @@ impl Client {
     }
 
     fn acknowledge_up_to(&mut self, book: &mut Book, chance: &mut Chance) {
-        let Some(epoch) = self.unacked.last().map(|(_, place)| place.epoch.clone()) else {
+        let Some(epoch) = self.unacked.last().map(|last| last.place.epoch.clone()) else {
             return;
         };
-        let of_epoch: Vec<_> = self
-            .unacked
-            .iter()
-            .filter(|(_, place)| place.epoch == epoch)
-            .collect();
-        let (_, place) = of_epoch[chance.below(of_epoch.len() as u64) as usize].clone();
+        let places = self.unacked.iter().map(|known| &known.place);
+        let of_epoch: Vec<_> = places.filter(|place| place.epoch == epoch).collect();
+        let place = of_epoch[chance.below(of_epoch.len() as u64) as usize].clone();
         book.write(What::Pass {
             user: self.user.clone(),
             device: self.device_name().to_owned(),

@@ -11,7 +11,7 @@ use crate::book::{Book, Counts};
 use crate::client::{Client, Manner};
 use crate::disk::{Death, Disk, Weather};
 use crate::group::{self, Group};
-use crate::node::{Clocks, Node};
+use crate::node::{self, Clocks, Node};
 use crate::rig::feed::Chance;
 use crate::rig::{Peer, START_MS};
 
@@ -21,6 +21,8 @@ const STEPS: u64 = 320;
 const HEAL_SECS: u64 = 400;
 /// Seconds in which nothing happens at its end.
 const QUIET_SECS: u32 = 5;
+/// One in so many times, who has something to say has very much to say.
+const BURST_IN: u64 = 500;
 
 const FIRST: &str = "phone";
 
@@ -175,15 +177,22 @@ impl World {
         if self.clients[at].line.is_none() {
             return self.connect(at);
         }
-        match self.chance.below(20) {
+        match self.chance.below(21) {
             0..6 => {
                 let to = self.any_user();
                 let class = match self.chance.below(4) {
                     0 => Class::Push,
                     _ => Class::Single,
                 };
-                self.clients[at].compose(class, &to);
-                self.send(at);
+                // Sometimes more than a window holds.
+                let count = match self.chance.below(BURST_IN) {
+                    0 => 90,
+                    _ => 1,
+                };
+                for _ in 0..count {
+                    self.clients[at].compose(class, &to);
+                    self.send(at);
+                }
             }
             6..9 if self.group.has(&self.clients[at].user) => {
                 for _ in 0..1 + self.chance.below(4) {
@@ -199,6 +208,7 @@ impl World {
             }
             10..12 => self.send(at),
             12..19 => self.clients[at].acknowledge(&mut self.book, &mut self.chance),
+            19 => self.clients[at].come_or_go(&mut self.chance),
             _ => self.misbehave(at),
         }
     }
@@ -229,8 +239,11 @@ impl World {
     fn misbehave(&mut self, at: usize) {
         let own = self.clients[at].user.clone();
         let others = self.clients.iter().filter(|other| other.user != own);
+        // What was said to a group has one id for all, and may be its own as well.
         let ids: Vec<String> = others
-            .flat_map(|other| other.unacked.iter().map(|(id, _)| id.clone()))
+            .flat_map(|other| &other.unacked)
+            .filter(|known| known.class != Class::Group)
+            .map(|known| known.id.clone())
             .collect();
         let is_own = |sent: &&Sent| sent.sender == own;
         let client = &mut self.clients[at];
@@ -401,8 +414,15 @@ impl World {
         self.backend.hear_nothing(&mut self.book);
     }
 
+    /// Another node on the same disk, or on what was exported from it and imported again.
     fn node_starts(&mut self) {
         self.lives += 1;
+        if self.chance.below(6) == 0 {
+            self.book
+                .note(|| "the store takes another epoch".to_owned());
+            self.book.counts.epochs += 1;
+            self.disk.begin_epoch(node::epoch(self.lives));
+        }
         self.node = Some(Node::new(self.lives, self.clocks));
         self.book.note(|| "a node starts".to_owned());
     }
@@ -448,6 +468,9 @@ impl World {
         for at in 0..self.clients.len() {
             if self.clients[at].line.is_none() {
                 self.connect(at);
+            }
+            if self.clients[at].is_out() {
+                self.clients[at].come_or_go(&mut self.chance);
             }
             if self.clients[at].manner == Manner::Mute {
                 self.clients[at].manner = Manner::Singly;

@@ -57,6 +57,8 @@ impl Message {
 #[derive(Default)]
 pub struct Id {
     pub message: Option<u32>,
+    /// It was acknowledged before anybody said what it is.
+    pub is_acked_early: bool,
     pub delivered: Bits,
 }
 

@@ -53,12 +53,10 @@ impl Judge {
             return place;
         }
         connection.last = Some(place);
-        let is_excused = connection
-            .told_head
-            .is_some_and(|(of, head)| of == epoch && seq <= head);
-        if let Some(from) = expected
+        let told = connection.told_head.filter(|(of, _)| *of == epoch);
+        let excused = told.map_or(0, |(_, head)| head);
+        if let Some(from) = expected.map(|from| from.max(excused + 1))
             && from < seq
-            && !is_excused
         {
             connection.holes.push(Hole {
                 epoch,
@@ -137,9 +135,12 @@ impl Judge {
         if let Some(connection) = self.people.connections.get_mut(&on.connection) {
             connection.acks += 1;
         }
-        if let Some(number) = self.ledger.message_of(message_id)
-            && let Some(seat) = self.seat(number, device)
-        {
+        let Some(number) = self.ledger.message_of(message_id) else {
+            let id = self.ledger.id(message_id);
+            self.ledger.ids[id as usize].is_acked_early = true;
+            return;
+        };
+        if let Some(seat) = self.seat(number, device) {
             self.ledger.messages[number as usize].acked.set(seat);
         }
     }
@@ -163,10 +164,12 @@ impl Judge {
         let Some(seat) = self.seat(number, device) else {
             return self.report.add(Kind::ForgedAck, line, text);
         };
+        let number_of_id = self.ledger.id(id);
+        let is_acked_early = self.ledger.ids[number_of_id as usize].is_acked_early;
         let message = &mut self.ledger.messages[number as usize];
         if message.acked.has(seat) {
             message.answered_ms.get_or_insert(at);
-        } else {
+        } else if !is_acked_early {
             self.report.add(Kind::AnswerWithoutAck, line, text);
         }
     }
