@@ -93,6 +93,8 @@ struct Busy {
     /// The last entry that existed when this client heard that it misses something. Who has been
     /// sent more than that needs it no longer.
     told_head: u64,
+    /// Entries to come that this connection has said itself: they are not sent to it.
+    own: Vec<u64>,
     /// When a refused step is tried again.
     retry: Option<Tick>,
     /// Acknowledging clients: from the oldest entry that is not acknowledged on.
@@ -211,6 +213,9 @@ impl Pump {
             let busy = self.busy.get_or_insert_default();
             busy.head = busy.head.max(rung.seq);
             busy.is_to_look |= rung.epoch != self.epoch;
+            if rung.is_own {
+                busy.own.push(rung.seq);
+            }
         }
         self.go_on(now, out);
     }
@@ -241,7 +246,9 @@ impl Pump {
             || page
                 .told
                 .is_none_or(|told| told >= self.next && told > busy.told_head);
-        if (page.resync && is_news) || is_other {
+        // Another connection of this device has passed what was to be sent next.
+        let is_behind = (self.next..=page.low).any(|seq| !busy.own.contains(&seq));
+        if (page.resync && is_news) || is_other || is_behind {
             self.is_told = true;
             busy.told_head = page.head_seq;
             let from = page.entries.first().map_or(page.until + 1, |(seq, _)| *seq);
@@ -258,7 +265,17 @@ impl Pump {
             self.send(*seq, entry, *seq <= page.offered, now, out);
         }
         self.next = self.next.max(page.until + 1);
+        if let Some(busy) = &mut self.busy {
+            busy.own.retain(|&seq| seq >= self.next);
+        }
         self.go_on(now, out);
+    }
+
+    /// The application has everything up to `seq`, however it got it.
+    pub fn skip_to(&mut self, seq: u64) {
+        if self.state == State::Attached {
+            self.next = self.next.max(seq + 1);
+        }
     }
 
     /// The store refused to read.

@@ -62,6 +62,8 @@ pub struct Page {
     pub entries: Vec<(u64, Arc<Entry>)>,
     /// There is nothing else for the device up to here.
     pub until: u64,
+    /// Everything up to here the device has passed, on whatever connection.
+    pub low: u64,
     /// The last entry of the inbox.
     pub head_seq: u64,
     pub epoch: u64,
@@ -215,7 +217,7 @@ impl Books<'_> {
             false => after,
         };
         let mut page = self.read(uid, head, after, limit, |seq| known.has_passed(seq))?;
-        page.offered = known.offered;
+        (page.offered, page.low) = (known.offered, known.low);
         (page.resync, page.told) = (known.resync, known.told);
         let device = self.know(head, device);
         if known.is_untold() {

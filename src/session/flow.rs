@@ -338,6 +338,11 @@ impl Session {
             None => name.contains(':') && done.fits,
         };
         outbound::acknowledged(about, named, is_known, cx.now.wall_ms, cx.host.out());
+        if let Some(cursor) = named.first().and_then(|name| Cursor::parse(name))
+            && done.fits
+        {
+            self.pump.skip_to(cursor.seq);
+        }
         self.with_pump(cx, |pump, now, wire| pump.acknowledged(done, now, wire));
     }
 

@@ -527,6 +527,37 @@ fn each_device_has_a_place_of_its_own_and_those_without_a_name_share_one() {
 }
 
 #[test]
+fn who_is_overtaken_by_another_connection_of_its_device_is_told_so() {
+    let mut rig = Rig::new();
+    let alice = rig.user("alice");
+    let (fast, ..) = come(&mut rig, "bob", "&ack=1");
+    let (slow, ..) = come(&mut rig, "bob", "&ack=1");
+    for n in 0..200 {
+        chat(&mut rig, alice, "bob", n);
+    }
+    assert_eq!(
+        seqs(&messages(&mut rig, slow)),
+        (1..=64).collect::<Vec<_>>()
+    );
+    for seq in [64, 128, 192, 200] {
+        messages(&mut rig, fast);
+        rig.say(
+            fast,
+            json!({"type": 15, "params": {"upTo": format!("e1:{seq}")}}),
+        );
+    }
+    assert_eq!(messages(&mut rig, fast).len(), 1, "no word of a gap");
+    rig.say(slow, json!({"type": 15, "params": {"upTo": "e1:64"}}));
+    messages(&mut rig, alice);
+    chat(&mut rig, alice, "bob", "next");
+    let heard = messages(&mut rig, slow);
+    assert_eq!(heard[0]["type"], 16);
+    let resync = json!({"event": "resync", "epoch": "e1", "headSeq": 200, "from": 201});
+    assert_eq!(heard[1]["msg"], resync);
+    assert_eq!(seqs(&heard[2..]), [201]);
+}
+
+#[test]
 fn a_repeated_message_is_the_same_and_another_under_its_msgid_is_409() {
     let mut rig = Rig::new();
     let (alice, bob) = (rig.user("alice"), rig.user("bob"));
