@@ -254,9 +254,13 @@ impl Pump {
             let from = page.entries.first().map_or(page.until + 1, |(seq, _)| *seq);
             out.resync(page.epoch, page.head_seq, from);
         }
+        let mut passed = page.passed.iter().copied().peekable();
         for (seq, entry) in &page.entries {
             if *seq < self.next {
                 continue;
+            }
+            while let Some(passed) = passed.next_if(|passed| passed < seq) {
+                self.count_passed(passed, now);
             }
             if !self.has_room_for(entry) || !out.has_room() {
                 self.next = *seq;
@@ -264,11 +268,25 @@ impl Pump {
             }
             self.send(*seq, entry, *seq <= page.offered, now, out);
         }
+        passed.for_each(|passed| self.count_passed(passed, now));
         self.next = self.next.max(page.until + 1);
         if let Some(busy) = &mut self.busy {
             busy.own.retain(|&seq| seq >= self.next);
         }
         self.go_on(now, out);
+    }
+
+    /// An entry that the device passed on an earlier connection has its place in the window.
+    fn count_passed(&mut self, seq: u64, now: Tick) {
+        if self.acks
+            && seq >= self.next
+            && let Some(busy) = &mut self.busy
+        {
+            let mut sent = Sent::new(seq, now);
+            sent.is_passed = true;
+            // With nothing before it, it is as if it were not there.
+            busy.sent.extend((!busy.sent.is_empty()).then_some(sent));
+        }
     }
 
     /// The application has everything up to `seq`, however it got it.

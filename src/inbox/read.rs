@@ -60,6 +60,8 @@ pub struct Attached {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
     pub entries: Vec<(u64, Arc<Entry>)>,
+    /// Entries between them that the device has passed already: they take a place in a window.
+    pub passed: Vec<u64>,
     /// There is nothing else for the device up to here.
     pub until: u64,
     /// Everything up to here the device has passed, on whatever connection.
@@ -247,9 +249,18 @@ impl Books<'_> {
             ..Page::default()
         };
         self.visit(uid, after, head.seq, &mut |seq, bytes| {
-            if !skip(seq) {
+            let has_place = page.entries.len() + page.passed.len() < limit;
+            if skip(seq) {
+                if !decode::<Entry>("entry", bytes)?.is_notice() {
+                    is_whole = has_place;
+                    page.passed.extend(is_whole.then_some(seq));
+                }
+                if !is_whole {
+                    return Ok(false);
+                }
+            } else {
                 let fits = bytes.len() <= bytes_left || page.entries.is_empty();
-                is_whole = fits && page.entries.len() < limit;
+                is_whole = fits && has_place;
                 if !is_whole {
                     return Ok(false);
                 }

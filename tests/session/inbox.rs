@@ -527,6 +527,29 @@ fn each_device_has_a_place_of_its_own_and_those_without_a_name_share_one() {
 }
 
 #[test]
+fn a_window_goes_on_where_it_was_when_a_client_comes_back() {
+    let mut rig = Rig::new();
+    let alice = rig.user("alice");
+    let ids: Vec<Value> = (0..200).map(|n| chat(&mut rig, alice, "bob", n)).collect();
+    let (bob, _, entries) = come(&mut rig, "bob", "&ack=1");
+    assert_eq!(entries.len(), 64);
+    rig.say(
+        bob,
+        json!({"type": 15, "params": {"msgids": ids[1..64].to_vec()}}),
+    );
+    assert_eq!(messages(&mut rig, bob).len(), 63, "an answer for each");
+    rig.hang_up(bob);
+    for _ in 0..2 {
+        let (bob, _, entries) = come(&mut rig, "bob", "&ack=1");
+        assert_eq!(seqs(&entries), [1], "64 from the oldest on");
+        rig.hang_up(bob);
+    }
+    let (bob, ..) = come(&mut rig, "bob", "&ack=1");
+    let next = acknowledge(&mut rig, bob, &ids[0]);
+    assert_eq!(seqs(&next), (65..=128).collect::<Vec<_>>());
+}
+
+#[test]
 fn who_is_overtaken_by_another_connection_of_its_device_is_told_so() {
     let mut rig = Rig::new();
     let alice = rig.user("alice");

@@ -413,9 +413,11 @@ impl World {
             .filter(|seq| *seq > after && *seq <= page.until && !passed.contains(seq))
             .collect();
         assert_eq!(shown, wanted);
-        assert!(shown.len() <= limit);
+        assert!(page.passed.iter().all(|seq| passed.contains(seq)));
+        let count = shown.len() + page.passed.len();
+        assert!(count <= limit);
         let is_whole = page.until >= page.head_seq;
-        assert!(is_whole || shown.len() == limit, "{page:?}");
+        assert!(is_whole || count == limit, "{page:?}");
         user.to_tell.remove(device);
     }
 }

@@ -134,9 +134,10 @@ fn a_page_leaves_out_what_the_device_has_passed_and_says_how_far_it_has_looked()
     rig.attach("bob", "tablet", None);
     let sent = rig.send_many("alice", "bob", 10);
     rig.ack("bob", "phone", &sent[1..9]);
-    let page = rig.pull("bob", "phone", 0, 1);
-    assert_eq!((seqs(&page), page.until), (vec![1], 9));
-    let page = rig.pull("bob", "phone", 1, 10);
+    let page = rig.pull("bob", "phone", 0, 4);
+    assert_eq!((seqs(&page), page.until), (vec![1], 4), "all take a place");
+    assert_eq!(page.passed, [2, 3, 4]);
+    let page = rig.pull("bob", "phone", 4, 10);
     assert_eq!((seqs(&page), page.until), (vec![10], 10));
     let page = rig.pull("bob", "phone", 10, 10);
     assert_eq!((seqs(&page), page.until), (vec![], 10));
