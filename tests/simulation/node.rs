@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use throng::hub::post::Carrier;
 use throng::hub::roster::Roster;
 use throng::inbox::batch::{Batches, Moment, Scene};
 use throng::inbox::service::{Outcome, Request};
@@ -112,8 +113,7 @@ impl Node {
     }
 
     pub fn message_id(&mut self) -> MessageId {
-        self.rig.desk.courier.next_id += 1;
-        MessageId(self.rig.desk.courier.next_id.to_be_bytes())
+        self.rig.desk.courier.message_id()
     }
 
     /// A backend asks; false: the queue is full.
