@@ -122,7 +122,7 @@ impl Books<'_> {
                 return Ok(true);
             }
         }
-        if self.lose_notices_in_the_way(uid, head)? && has_room(head) {
+        if self.lose_notices_in_the_way(uid, head, has_room)? {
             return Ok(true);
         }
         if Mutant::SilentTrim.is_on() {

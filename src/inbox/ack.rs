@@ -256,11 +256,12 @@ impl Books<'_> {
 
     /// Drops notices that alone hold up messages which all devices have passed: a device that
     /// only speaks to groups never names what would show that the notices came. Whoever had not
-    /// passed them is told. False if there are none.
+    /// passed them is told. False: it is not enough for `has_room`, and nothing has changed.
     pub(super) fn lose_notices_in_the_way(
         &mut self,
         uid: &str,
         head: &mut Head,
+        has_room: impl Fn(&Head) -> bool,
     ) -> Result<bool, Broken> {
         let (mut passed, mut until) = (Vec::new(), head.dropped);
         self.visit(uid, head.dropped, head.seq, &mut |seq, bytes| {
@@ -275,12 +276,19 @@ impl Books<'_> {
             }
             Ok(goes_on)
         })?;
-        for (seq, entry, bytes) in passed.iter().filter(|(seq, ..)| *seq <= until) {
+        passed.retain(|(seq, ..)| *seq <= until);
+        let mut without = head.clone();
+        for (_, entry, bytes) in &passed {
+            without.discount(entry, *bytes);
+        }
+        if !has_room(&without) {
+            return Ok(false);
+        }
+        for (seq, entry, bytes) in &passed {
             self.lose_entry(uid, head, *seq, entry, *bytes)?;
         }
-        let is_any = until > head.dropped;
         head.dropped = until;
-        Ok(is_any)
+        Ok(true)
     }
 
     fn lose_oldest_notice(&mut self, uid: &str, head: &mut Head) -> Result<(), Broken> {

@@ -502,6 +502,21 @@ fn what_a_device_says_to_groups_does_not_fill_its_inbox_behind_a_notice() {
 }
 
 #[test]
+fn a_message_too_large_even_without_the_notices_in_the_way_leaves_all_as_it_was() {
+    let mut rig = alice_with_a_notice(InboxRules {
+        bytes_max: 200,
+        ..RULES
+    });
+    rig.tell_from_phone();
+    rig.tell_from_phone();
+    let before = rig.rows.clone();
+    let large = rig.push("alice", None, &"x".repeat(300));
+    assert_eq!(rig.accept(&large), Accepted::Full);
+    assert_eq!(rig.rows, before);
+    assert!(!rig.attach("alice", "phone", None).page.resync);
+}
+
+#[test]
 fn the_message_of_a_sender_with_one_device_does_not_stay_in_his_inbox() {
     let mut rig = Rig::new();
     rig.create("g", &["alice", "bob"]);
