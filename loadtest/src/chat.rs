@@ -17,6 +17,7 @@ use crate::client::Desk;
 use crate::inbox::{self, Heard};
 use crate::message::{self, ChatMark};
 use crate::plan::Plan;
+use crate::presence::Presence;
 use crate::talker::{DEVICE, Talker};
 use crate::tally;
 
@@ -83,6 +84,9 @@ pub struct ChatTally {
     pub to_stored: Histogram<u64>,
     pub to_delivered: Histogram<u64>,
     pub to_noticed: Histogram<u64>,
+    /// Between clients neither of whom had lost its connection lately.
+    pub steady_stored: Histogram<u64>,
+    pub steady_delivered: Histogram<u64>,
 }
 
 impl Default for ChatTally {
@@ -105,6 +109,8 @@ impl Default for ChatTally {
             to_stored: tally::latencies(),
             to_delivered: tally::latencies(),
             to_noticed: tally::latencies(),
+            steady_stored: tally::latencies(),
+            steady_delivered: tally::latencies(),
         }
     }
 }
@@ -129,7 +135,9 @@ impl ChatTally {
         self.comebacks += other.comebacks;
         self.to_stored.add(&other.to_stored)?;
         self.to_delivered.add(&other.to_delivered)?;
-        self.to_noticed.add(&other.to_noticed)
+        self.to_noticed.add(&other.to_noticed)?;
+        self.steady_stored.add(&other.steady_stored)?;
+        self.steady_delivered.add(&other.steady_delivered)
     }
 }
 
@@ -140,17 +148,18 @@ pub struct Turn {
     pub speakers: Vec<usize>,
     /// They have waited for an answer long enough.
     pub unanswered: Vec<usize>,
-    /// It is time for them to connect again.
-    pub comebacks: Vec<usize>,
 }
 
 pub struct Chat {
     shared: Arc<Chats>,
+    presence: Arc<Presence>,
     /// Index of the first talker.
     first: u32,
+    /// All clients, also those that only listen.
     talkers: Vec<Talker>,
     pub schedule: Option<Schedule>,
-    /// Who speaks next, connected or not.
+    /// The places of those who speak, and whose turn is next, connected or not.
+    speakers: Vec<usize>,
     speaker: usize,
     looked_at: Instant,
     /// Connections so far, of all talkers of this worker.
@@ -159,11 +168,13 @@ pub struct Chat {
 }
 
 impl Chat {
-    pub fn new(shared: Arc<Chats>, first: u32) -> Chat {
+    pub fn new(shared: Arc<Chats>, presence: Arc<Presence>, first: u32) -> Chat {
         Chat {
+            presence,
             first,
             talkers: Vec::new(),
             schedule: None,
+            speakers: Vec::new(),
             speaker: 0,
             looked_at: shared.began,
             connections: 0,
@@ -173,8 +184,11 @@ impl Chat {
     }
 
     /// The next client has a seat.
-    pub fn join(&mut self, uid: String, now: Instant) {
-        self.talkers.push(Talker::new(uid, now));
+    pub fn join(&mut self, index: u32, plan: &Plan) {
+        if plan.pairs().talks(index) {
+            self.speakers.push(self.talkers.len());
+        }
+        self.talkers.push(Talker::new(plan.uid(index)));
     }
 
     fn talker(&mut self, index: u32) -> &mut Talker {
@@ -191,16 +205,15 @@ impl Chat {
     }
 
     /// Has those speak whose messages are due, and says who has something to do.
-    pub fn take_turn(&mut self, now: Instant, room: usize, plan: &Plan) -> Turn {
+    pub fn take_turn(&mut self, now: Instant, plan: &Plan) -> Turn {
         let mut turn = Turn::default();
         while let Some((due_at, count)) = self.schedule.as_mut().and_then(|s| s.next(now)) {
             for _ in 0..count {
-                let place = self.speaker;
-                self.speaker = (place + 1) % self.talkers.len().max(1);
-                let Some(talker) = self.talkers.get_mut(place) else {
+                let Some(&place) = self.speakers.get(self.speaker) else {
                     break;
                 };
-                talker.say(ChatMark {
+                self.speaker = (self.speaker + 1) % self.speakers.len();
+                self.talkers[place].say(ChatMark {
                     run: self.shared.run,
                     number: self.shared.issue(),
                     due_nanos: self.shared.nanos(due_at),
@@ -219,9 +232,6 @@ impl Chat {
             } else if talker.has_due(now) {
                 turn.speakers.push(place);
             }
-            if turn.comebacks.len() < room && talker.is_to_come_back(now) {
-                turn.comebacks.push(place);
-            }
         }
         turn
     }
@@ -239,11 +249,6 @@ impl Chat {
             message::write_chat(&mut desk.text, &to, mark);
             desk.send_text();
         }
-    }
-
-    /// The client is on its way back.
-    pub fn begin(&mut self, index: u32, now: Instant) {
-        self.talker(index).begin(now);
     }
 
     /// Another connection begins: what its request is to say of the inbox. A cursor
@@ -268,11 +273,6 @@ impl Chat {
         query
     }
 
-    /// True if the client has had its whole time to arrive.
-    pub fn is_overdue(&self, place: usize, patience: Duration, now: Instant) -> bool {
-        now >= self.talkers[place].dialed_at() + patience
-    }
-
     /// The connected notice has come.
     pub fn opened(&mut self, index: u32) {
         let shared = self.shared.clone();
@@ -280,17 +280,6 @@ impl Chat {
         talker.is_open = true;
         let (on, cursor) = (talker.link(), talker.cursor.clone());
         shared.tell(|| What::Open { on, cursor });
-    }
-
-    pub fn dismissed(&mut self, index: u32, code: u16, reason: &[u8]) {
-        #[derive(serde::Deserialize)]
-        struct Reason {
-            #[serde(rename = "retryMs")]
-            retry_ms: u64,
-        }
-        let retry = serde_json::from_slice(reason).ok();
-        let retry = retry.map(|Reason { retry_ms }| Duration::from_millis(retry_ms));
-        self.talker(index).dismissed(code, retry);
     }
 
     /// The connection is over, if there was one.
@@ -303,10 +292,10 @@ impl Chat {
         }
         let talker = self.talker(index);
         if talker.is_open {
+            talker.is_open = false;
             let on = talker.link();
             shared.tell(|| What::Close { on });
         }
-        talker.ended(Instant::now(), &mut desk.keys);
     }
 
     /// One text that a client has read. What it says to that stands in `desk.out`.
@@ -353,6 +342,14 @@ impl Chat {
         self.shared.nanos(now).saturating_sub(mark.due_nanos)
     }
 
+    /// True if neither end's connection was interrupted since some time before it was due.
+    fn is_steady(&self, mark: ChatMark, plan: &Plan) -> bool {
+        let due = self.shared.began + Duration::from_nanos(mark.due_nanos);
+        let sender = plan.partner(mark.receiver);
+        let is_steady = |index| self.presence.is_steady(index, due);
+        is_steady(sender) && is_steady(mark.receiver)
+    }
+
     fn stored(
         &mut self,
         msgid: &str,
@@ -374,6 +371,9 @@ impl Chat {
             self.tally.dups += u64::from(dup);
             let took = self.took(mark, now);
             self.tally.to_stored.saturating_record(took);
+            if self.is_steady(mark, &desk.plan) {
+                self.tally.steady_stored.saturating_record(took);
+            }
             self.shared.confirmed.fetch_add(1, Relaxed);
         }
         // Others may have waited for this answer.
@@ -431,6 +431,9 @@ impl Chat {
                 self.tally.delivered += 1;
                 let took = self.took(mark, now);
                 self.tally.to_delivered.saturating_record(took);
+                if self.is_steady(mark, &desk.plan) {
+                    self.tally.steady_delivered.saturating_record(took);
+                }
                 self.shared.delivered.fetch_add(1, Relaxed);
                 desk.counts.misrouted += u64::from(mark.receiver != index);
                 self.shared.tell(|| What::Deliver {

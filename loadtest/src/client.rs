@@ -12,7 +12,9 @@ use crate::counts::{Counts, Failure};
 use crate::frame::{self, Frame, Keys, Torn};
 use crate::message::{self, Text, Upgrade};
 use crate::plan::Plan;
+use crate::returns::Returns;
 use crate::tally::{Hearing, Volley, Waves};
+use crate::target::Target;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -50,6 +52,8 @@ pub struct Desk {
     pub waves: Option<Waves>,
     pub volley: Option<Volley>,
     pub chat: Option<Box<Chat>>,
+    /// Where clients come back.
+    pub returns: Option<Box<Returns>>,
 }
 
 impl Desk {
@@ -63,6 +67,7 @@ impl Desk {
             waves: None,
             volley: None,
             chat: None,
+            returns: None,
         }
     }
 
@@ -72,6 +77,21 @@ impl Desk {
         let result = act(&mut chat, self);
         self.chat = Some(chat);
         Some(result)
+    }
+
+    /// Where this client connects to.
+    pub fn target(&self, index: u32) -> Arc<Target> {
+        let returns = self.returns.as_ref();
+        let chosen = returns.and_then(|returns| returns.target(index));
+        chosen.unwrap_or_else(|| self.plan.targets.get(self.plan.pairs().target(index)))
+    }
+
+    /// The client's connection is over, or none came about.
+    pub fn ended(&mut self, index: u32, failure: Option<Failure>) {
+        if let Some(returns) = &mut self.returns {
+            returns.ended(index, failure, Instant::now());
+        }
+        self.with_chat(|chat, desk| chat.ended(index, desk));
     }
 
     fn send(&mut self, opcode: u8, payload: &[u8]) {
@@ -148,9 +168,9 @@ impl Client {
         let more = desk.with_chat(|chat, _| chat.dialed(index));
         desk.text.clear();
         let more = more.unwrap_or_default();
+        let target = desk.target(index);
         desk.plan
-            .clone()
-            .write_upgrade(index, &more, &mut desk.text);
+            .write_upgrade(&target, index, &more, &mut desk.text);
         desk.out.extend_from_slice(desk.text.as_bytes());
         desk.text.clear();
     }
@@ -178,7 +198,12 @@ impl Client {
         if self.phase == Phase::Upgrading {
             return match message::read_upgrade(rest) {
                 Upgrade::Torn => Ok(0),
-                Upgrade::Refused(status) => Err(Failure::Refused(status)),
+                Upgrade::Refused { status, retry_secs } => {
+                    if let Some(returns) = &mut desk.returns {
+                        returns.refused(index, status, retry_secs, Instant::now());
+                    }
+                    Err(Failure::Refused(status))
+                }
                 Upgrade::Malformed => Err(Failure::BadUpgrade),
                 Upgrade::Switched(length) => {
                     self.phase = Phase::Greeted;
@@ -211,7 +236,9 @@ impl Client {
                 *desk.counts.closes.entry(code).or_default() += 1;
                 let (echo, reason) = frame.payload.split_at(frame.payload.len().min(2));
                 desk.send(frame::CLOSE, echo);
-                desk.with_chat(|chat, _| chat.dismissed(index, code, reason));
+                if let Some(returns) = &mut desk.returns {
+                    returns.dismissed(index, code, reason, Instant::now());
+                }
                 if self.phase == Phase::Ready {
                     self.leave(desk);
                 }
@@ -235,6 +262,9 @@ impl Client {
             self.phase = Phase::Ready;
             desk.counts.registered += 1;
             desk.counts.open += 1;
+            if let Some(returns) = &mut desk.returns {
+                returns.registered(index, Instant::now());
+            }
             return Ok(());
         }
         if self.is_arriving() && message::read(text) == Text::Refusal {

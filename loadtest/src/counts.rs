@@ -119,7 +119,7 @@ impl Counts {
     }
 }
 
-fn add_each<K: Ord + Clone>(sum: &mut BTreeMap<K, u64>, other: &BTreeMap<K, u64>) {
+pub(crate) fn add_each<K: Ord + Clone>(sum: &mut BTreeMap<K, u64>, other: &BTreeMap<K, u64>) {
     for (key, count) in other {
         *sum.entry(key.clone()).or_default() += count;
     }

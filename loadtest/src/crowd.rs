@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,11 +20,15 @@ use crate::counts::Counts;
 use crate::message;
 use crate::opening::HostLimit;
 use crate::plan::Plan;
+use crate::presence::{Presence, Sample};
+use crate::returns::ReturnTally;
 use crate::tally::{self, Shared};
 use crate::worker::{self, Command, Part, Report};
 
 /// A worker's turn is short: one that is silent for so long is stuck.
 const WORKER_PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at how many are connected.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum CrowdError {
@@ -83,6 +88,31 @@ pub struct Chatted {
     pub is_settled: bool,
     pub took: Duration,
     pub tally: ChatTally,
+    pub returned: Returned,
+}
+
+/// How clients came back that had lost their connection.
+#[derive(Clone, Debug)]
+pub struct Returned {
+    pub tally: ReturnTally,
+    /// How many were connected, about once a second, from when the crowd was gathered.
+    pub over_time: Vec<Sample>,
+    /// How many are connected now.
+    pub open: u64,
+    /// The most that were on their way at once.
+    pub arriving_max: u64,
+    /// Of each target: those connected now, and all registrations.
+    pub by_target: Vec<(String, u64, u64)>,
+}
+
+/// How a crowd fared that was only held.
+#[derive(Clone, Debug)]
+pub struct Weathered {
+    /// When all were connected for the first time, if they ever were.
+    pub all_open: Option<Duration>,
+    /// What of this host stopped the opening, if anything did.
+    pub limit: Option<HostLimit>,
+    pub returned: Returned,
 }
 
 /// How a volley of direct messages went.
@@ -113,6 +143,8 @@ pub struct Crowd {
     plan: Arc<Plan>,
     workers: Vec<Handle>,
     reports: Receiver<Report>,
+    presence: Arc<Presence>,
+    over_time: Vec<Sample>,
     task: u32,
     /// Broadcasts so far; their numbers begin with one.
     waves: u32,
@@ -124,6 +156,7 @@ impl Crowd {
     /// takes its own file table, so that their numbers mean the same in every table.
     pub fn gather(plan: Plan) -> Result<Crowd, CrowdError> {
         let plan = Arc::new(plan);
+        let presence = Arc::new(Presence::new(plan.clients));
         let (report, reports) = channel();
         let mut workers = Vec::new();
         let mut starts = Vec::new();
@@ -139,9 +172,10 @@ impl Crowd {
         }
         for (number, bell, inbox) in starts {
             let (plan, report) = (plan.clone(), report.clone());
+            let presence = presence.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("clients-{number}"))
-                .spawn(move || worker::run(number, plan, bell, inbox, report))
+                .spawn(move || worker::run(number, plan, presence, bell, inbox, report))
                 .map_err(CrowdError::Start)?;
             workers[number].thread = Some(thread);
         }
@@ -149,6 +183,8 @@ impl Crowd {
             plan,
             workers,
             reports,
+            presence,
+            over_time: Vec::new(),
             task: 0,
             waves: 0,
             counts: Counts::default(),
@@ -163,6 +199,19 @@ impl Crowd {
     /// registered or has failed, or when `patience` is over.
     pub fn open(&mut self, clients: usize, patience: Duration) -> Result<Opened, CrowdError> {
         let began = Instant::now();
+        let task = self.begin_opening(clients)?;
+        self.wait_done(task, self.workers.len(), began + patience)?;
+        let took = began.elapsed();
+        let parts = self.collect()?;
+        let limit = parts.iter().filter_map(|part| part.limit).min();
+        Ok(Opened {
+            took,
+            open: self.counts.open,
+            limit,
+        })
+    }
+
+    fn begin_opening(&mut self, clients: usize) -> Result<u32, CrowdError> {
         let task = self.next_task();
         let whole = self.plan.clients.max(1);
         for (number, worker) in self.workers.iter().enumerate() {
@@ -173,14 +222,78 @@ impl Crowd {
                 until: share.start + part as u32,
             })?;
         }
-        self.wait_done(task, self.workers.len(), began + patience)?;
-        let took = began.elapsed();
+        Ok(task)
+    }
+
+    /// Opens all connections and holds them; who loses one comes back, and nobody does anything
+    /// else. Ends when the time is over, or sooner when it is told to.
+    pub fn weather(
+        &mut self,
+        lasts: Duration,
+        should_stop: &AtomicBool,
+    ) -> Result<Weathered, CrowdError> {
+        const LOOK_EVERY: Duration = Duration::from_millis(20);
+        let began = Instant::now();
+        self.begin_opening(self.plan.clients)?;
+        let mut all_open = None;
+        while began.elapsed() < lasts && !should_stop.load(Relaxed) {
+            self.keep_watch()?;
+            if all_open.is_none() && self.is_everybody_here() {
+                all_open = Some(began.elapsed());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
         let parts = self.collect()?;
-        let limit = parts.iter().filter_map(|part| part.limit).min();
-        Ok(Opened {
-            took,
-            open: self.counts.open,
-            limit,
+        Ok(Weathered {
+            all_open,
+            limit: parts.iter().filter_map(|part| part.limit).min(),
+            returned: self.returned(&parts)?,
+        })
+    }
+
+    /// Looks how many are connected, if it is time for that, and whether a worker has died.
+    fn keep_watch(&mut self) -> Result<(), CrowdError> {
+        let is_due = |last: &Sample| {
+            let secs = self.presence.began.elapsed().as_secs_f64();
+            secs >= last.secs + SAMPLE_EVERY.as_secs_f64()
+        };
+        if self.over_time.last().is_none_or(is_due) {
+            self.over_time
+                .push(self.presence.sample(&self.plan.targets));
+        }
+        while let Ok(report) = self.reports.try_recv() {
+            if let Report::Died(error) = report {
+                return Err(CrowdError::Worker(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// True if all are connected that have not been sent away for good.
+    fn is_everybody_here(&self) -> bool {
+        let open = self.presence.sample(&self.plan.targets).open;
+        open + self.presence.stopped() >= self.plan.clients as u64
+    }
+
+    fn returned(&mut self, parts: &[Part]) -> Result<Returned, CrowdError> {
+        let mut tally = ReturnTally::default();
+        for part in parts.iter().filter_map(|part| part.returns.as_ref()) {
+            tally.add(part).map_err(|_| CrowdError::Stuck)?;
+        }
+        let last = self.presence.sample(&self.plan.targets);
+        let open = last.open;
+        self.over_time.push(last);
+        let targets = self.plan.targets.all();
+        let by_target = targets.iter().map(|target| {
+            let (open, registered) = (target.open.load(Relaxed), target.registered.load(Relaxed));
+            (target.url.clone(), open, registered)
+        });
+        Ok(Returned {
+            tally,
+            over_time: self.over_time.clone(),
+            open,
+            arriving_max: self.presence.arriving_max(),
+            by_target: by_target.collect(),
         })
     }
 
@@ -263,8 +376,9 @@ impl Crowd {
         })
     }
 
-    /// Has the clients chat with their partners, so many messages a second, whatever becomes of
-    /// them; then waits until each has come through, at most for `patience`.
+    /// Has those who talk chat with their partners, so many messages a second, whatever becomes
+    /// of them; then waits until each has come through and everybody is connected, at most for
+    /// `patience`.
     pub fn chat(
         &mut self,
         per_sec: f64,
@@ -274,8 +388,10 @@ impl Crowd {
         let chats = self.plan.chats.clone().ok_or(CrowdError::NoChats)?;
         let from = Instant::now();
         for (number, worker) in self.workers.iter().enumerate() {
-            let share = self.plan.share(number).len() as f64 / self.plan.clients.max(1) as f64;
-            let schedule = Schedule::new(from, lasts, per_sec * share);
+            let (pairs, share) = (self.plan.pairs(), self.plan.share(number));
+            let talkers = pairs.talkers_before(share.end) - pairs.talkers_before(share.start);
+            let part = f64::from(talkers) / f64::from(pairs.talkers.max(1));
+            let schedule = Schedule::new(from, lasts, per_sec * part);
             worker.send(Command::Chat { schedule })?;
         }
         self.beat_time(&chats, from + lasts, from + lasts + patience)?;
@@ -283,10 +399,12 @@ impl Crowd {
         chats.tell(|| What::Drained {});
         chats.flush().map_err(CrowdError::History)?;
         let mut tally = ChatTally::default();
-        for part in self.collect()?.iter().filter_map(|part| part.chat.as_ref()) {
+        let parts = self.collect()?;
+        for part in parts.iter().filter_map(|part| part.chat.as_ref()) {
             tally.add(part).map_err(|_| CrowdError::Stuck)?;
         }
         Ok(Chatted {
+            returned: self.returned(&parts)?,
             issued: chats.issued(),
             is_settled: chats.are_settled(),
             took,
@@ -296,7 +414,7 @@ impl Crowd {
 
     /// Wakes the workers at each slice of the schedule: a poll sleeps too long for that.
     fn beat_time(
-        &self,
+        &mut self,
         chats: &Chats,
         until: Instant,
         deadline: Instant,
@@ -305,18 +423,14 @@ impl Crowd {
         let mut beat = Instant::now();
         for count in 0_u32.. {
             let now = Instant::now();
-            let is_over = now >= until && chats.are_settled();
-            if is_over || now >= deadline {
+            let is_settled = now >= until && chats.are_settled();
+            if now >= deadline || (is_settled && self.is_everybody_here()) {
                 break;
             }
             self.workers.iter().for_each(|worker| worker.bell.ring());
             if count.is_multiple_of(FLUSH_EVERY) {
                 chats.flush().map_err(CrowdError::History)?;
-                while let Ok(report) = self.reports.try_recv() {
-                    if let Report::Died(error) = report {
-                        return Err(CrowdError::Worker(error));
-                    }
-                }
+                self.keep_watch()?;
             }
             // Slices that were slept through are made up for in the next one.
             beat = (beat + SLICE).max(now);

@@ -1,16 +1,24 @@
-//! `throng-loadtest`: holds, broadcasts to, or lets talk a crowd of WebSocket clients, and says
-//! what happened to them; and judges what was written down of it.
+//! `throng-loadtest`: holds, broadcasts to, or lets talk a crowd of WebSocket clients, perhaps
+//! while somebody restarts their nodes, and says what happened to them; and judges what was
+//! written down of it.
 
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
-use serde_json::{Value, json};
-use throng_loadtest::{Api, Chats, Chatted, Counts, Crowd, Opened, Plan, Who};
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use throng_loadtest::{Api, Chats, Chatted, Crowd, Plan, Who};
+
+use crate::report::Report;
+
+mod report;
 
 type Failed = Box<dyn std::error::Error>;
 
@@ -65,19 +73,36 @@ enum What {
     Chat {
         #[command(flatten)]
         common: Common,
-        /// Messages a second, of all users together.
-        #[arg(long, default_value_t = 100.0, value_parser = positive)]
-        rate: f64,
-        /// New connections a second; as fast as they are answered where it is not given.
-        #[arg(long, value_parser = positive)]
-        connect_rate: Option<f64>,
-        /// How long to wait at the end, until everything has come.
-        #[arg(long, default_value_t = 95)]
-        drain_secs: u64,
+        #[command(flatten)]
+        talk: Talk,
         /// Writes down what happens, for `check`. Others may append lines meanwhile: their
         /// faults, with Unix milliseconds in `at`.
         #[arg(long)]
         history: Option<PathBuf>,
+    },
+    /// Connects and holds while nodes are killed, drained and restarted by somebody else: clients
+    /// that lose their connection come back. Ends after --secs, or with SIGINT or SIGTERM.
+    Storm {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        pace: Pace,
+    },
+    /// Chats while nodes are restarted one after the other by somebody else, and judges at the end
+    /// whether anything was lost.
+    Rolling {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        talk: Talk,
+        /// Of the clients, so many talk, in pairs over all nodes; the others listen. All where it
+        /// is not given.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
+        talkers: Option<u32>,
+        /// Writes down what happens, and reads it at the end. Others may append lines meanwhile:
+        /// their faults, with Unix milliseconds in `at`.
+        #[arg(long)]
+        history: PathBuf,
     },
     /// Judges a history: status 0 where every promise was kept, 1 where one was broken.
     Check {
@@ -87,6 +112,19 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Args)]
+struct Talk {
+    /// Messages a second, of all users together.
+    #[arg(long, default_value_t = 100.0, value_parser = positive)]
+    rate: f64,
+    /// New connections a second; as fast as they are answered where it is not given.
+    #[arg(long, value_parser = positive)]
+    connect_rate: Option<f64>,
+    /// How long to wait at the end, until everything has come and everybody is back.
+    #[arg(long, default_value_t = 95)]
+    drain_secs: u64,
 }
 
 #[derive(Args)]
@@ -106,9 +144,9 @@ fn positive(text: &str) -> Result<f64, String> {
 
 #[derive(Args)]
 struct Common {
-    /// The WebSocket endpoint.
+    /// A WebSocket endpoint; may be repeated, and clients are spread over all of them.
     #[arg(long, default_value = "ws://127.0.0.1:8888/websocket")]
-    url: String,
+    url: Vec<String>,
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
     connections: u32,
     /// Handshakes under way at once.
@@ -118,8 +156,8 @@ struct Common {
     /// is not given.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     threads: Option<u32>,
-    /// Idle: how long to hold. Chat: how long to talk. Otherwise: how long to wait for the messages
-    /// at most.
+    /// Idle: how long to hold. Storm: how long to run. Chat, rolling: how long to talk. Otherwise:
+    /// how long to wait for the messages at most.
     #[arg(long, default_value_t = 60)]
     secs: u64,
     /// Local address to connect from; may be repeated. To loopback, as many as needed are taken.
@@ -147,7 +185,7 @@ impl Common {
     fn plan(&self, rate: Option<f64>, default_prefix: &str) -> Result<Plan, Failed> {
         let clients = self.connections as usize;
         let prefix = self.user_prefix.as_deref().unwrap_or(default_prefix);
-        let mut plan = Plan::new(&self.url, self.who()?, prefix, clients)?;
+        let mut plan = Plan::over(&self.url, self.who()?, prefix, clients)?;
         plan.rate = rate;
         plan.window = self.window as usize;
         if let Some(threads) = self.threads {
@@ -190,7 +228,9 @@ fn main() -> ExitCode {
         What::Idle { common, .. }
         | What::Broadcast { common, .. }
         | What::Unicast { common, .. }
-        | What::Chat { common, .. } => common.json,
+        | What::Chat { common, .. }
+        | What::Storm { common, .. }
+        | What::Rolling { common, .. } => common.json,
         What::Check { json, .. } => *json,
     };
     match run(cli.what) {
@@ -210,26 +250,6 @@ fn main() -> ExitCode {
             eprintln!("throng-loadtest: {error}");
             ExitCode::from(2)
         }
-    }
-}
-
-/// What is said at the end.
-struct Report {
-    text: String,
-    fields: Value,
-    counts: Option<Counts>,
-    /// Everything that was asked for happened.
-    is_complete: bool,
-}
-
-impl Report {
-    fn json(&self) -> Value {
-        let mut whole = self.fields.clone();
-        if let Some(counts) = &self.counts {
-            whole["counts"] = json!(counts);
-        }
-        whole["complete"] = json!(self.is_complete);
-        whole
     }
 }
 
@@ -273,112 +293,82 @@ fn run(what: What) -> Result<Report, Failed> {
         } => {
             let (mut crowd, mut report) = gather(common.plan(pace.rate, "load-")?)?;
             let talked = crowd.talk(messages, in_flight, common.patience())?;
-            let micros = |quantile| talked.latency.value_at_quantile(quantile) as f64 / 1000.0;
-            let (p50, p99, max) = (
-                micros(0.5),
-                micros(0.99),
-                talked.latency.max() as f64 / 1000.0,
-            );
-            let per_sec = talked.received as f64 / talked.took.as_secs_f64();
-            report.text += &format!(
-                "unicast      {} of {} messages arrived in {:.2} s, {per_sec:.0}/s, {in_flight} in flight\n\
-                 latency      p50 {p50:.0} us, p99 {p99:.0} us, max {max:.0} us\n",
-                talked.received,
-                talked.sent,
-                talked.took.as_secs_f64()
-            );
-            report.fields["unicast"] = json!({
-                "sent": talked.sent, "received": talked.received, "per_sec": per_sec,
-                "secs": talked.took.as_secs_f64(), "p50_us": p50, "p99_us": p99, "max_us": max,
-            });
-            report.is_complete &= talked.received == u64::from(messages);
+            report.talked(&talked, messages, in_flight);
             finish(&mut crowd, &mut report)?;
             Ok(report)
         }
         What::Chat {
             common,
-            rate,
-            connect_rate,
-            drain_secs,
+            talk,
             history,
         } => {
-            if !common.connections.is_multiple_of(2) {
-                return Err("pairs chat: --connections must be even".into());
-            }
-            let chats = Chats::new(history.as_deref())
-                .map_err(|e| format!("cannot write the history: {e}"))?;
-            let mut plan = common.plan(connect_rate, &format!("chat-{:08x}-", chats.run))?;
-            plan.chats = Some(Arc::new(chats));
-            let (mut crowd, mut report) = gather(plan)?;
-            let drain = Duration::from_secs(drain_secs);
-            let chatted = crowd.chat(rate, common.patience(), drain)?;
-            tell_chats(&chatted, rate, &mut report);
-            finish(&mut crowd, &mut report)?;
+            let (report, _) = chat(&common, &talk, common.connections, history.as_deref())?;
+            Ok(report)
+        }
+        What::Storm { common, pace } => storm(&common, pace.rate),
+        What::Rolling {
+            common,
+            talk,
+            talkers,
+            history,
+        } => {
+            let talkers = talkers.unwrap_or(common.connections);
+            let (mut report, chatted) = chat(&common, &talk, talkers, Some(&history))?;
+            report.returned(&chatted.returned, u64::from(common.connections));
+            report.judged(&judge(&history)?);
             Ok(report)
         }
         What::Check { history, .. } => {
-            let told = |e: &dyn std::fmt::Display| format!("{}: {e}", history.display());
-            let file = File::open(&history).map_err(|e| told(&e))?;
-            let lines = BufReader::with_capacity(1 << 20, file);
-            let verdict = throng_history::judge(lines).map_err(|e| told(&e))?;
-            Ok(Report {
-                text: format!("{verdict}\n"),
-                fields: json!({ "history": verdict, "lossRateBelow": verdict.loss_rate_below() }),
-                counts: None,
-                is_complete: verdict.is_clean(),
-            })
+            let mut report = Report::new();
+            report.judged(&judge(&history)?);
+            Ok(report)
         }
     }
 }
 
-fn tell_chats(chatted: &Chatted, rate: f64, report: &mut Report) {
-    let tally = &chatted.tally;
-    let (issued, secs) = (chatted.issued, chatted.took.as_secs_f64());
-    report.text += &format!(
-        "chat         {issued} messages, {rate}/s, in {secs:.2} s: {} stored, {} delivered, {} told of\n\
-         sent         {} times: {} known already, {} refused, {} not answered; {} given up\n\
-         received     {} again, {} foreign; {} acknowledged, {} answered; {} gaps, {} comebacks\n",
-        tally.confirmed,
-        tally.delivered,
-        tally.noticed,
-        tally.attempts,
-        tally.dups,
-        tally.refused.values().sum::<u64>(),
-        tally.unknown,
-        tally.given_up,
-        tally.repeated,
-        tally.foreign,
-        tally.acks,
-        tally.answers,
-        tally.gaps,
-        tally.comebacks,
-    );
-    for (code, count) in &tally.refused {
-        report.text += &format!("refused      {count} with {code}\n");
+fn chat(
+    common: &Common,
+    talk: &Talk,
+    talkers: u32,
+    history: Option<&Path>,
+) -> Result<(Report, Chatted), Failed> {
+    if !talkers.is_multiple_of(2) || talkers > common.connections {
+        return Err("pairs chat: those who talk must be an even number, of all clients".into());
     }
-    let mut latencies = json!({});
-    for (name, histogram) in [
-        ("stored (0)", &tally.to_stored),
-        ("received (2)", &tally.to_delivered),
-        ("told (17)", &tally.to_noticed),
-    ] {
-        let micros = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-        let (p50, p99, p999) = (micros(0.5), micros(0.99), micros(0.999));
-        let max = histogram.max() as f64 / 1000.0;
-        report.text += &format!(
-            "{name:<12} p50 {p50:.0} us, p99 {p99:.0} us, p99.9 {p999:.0} us, max {max:.0} us\n"
-        );
-        latencies[name] = json!({ "p50_us": p50, "p99_us": p99, "p999_us": p999, "max_us": max });
+    let chats = Chats::new(history).map_err(|e| format!("cannot write the history: {e}"))?;
+    let mut plan = common.plan(talk.connect_rate, &format!("chat-{:08x}-", chats.run))?;
+    plan.talkers = talkers as usize;
+    plan.chats = Some(Arc::new(chats));
+    let (mut crowd, mut report) = gather(plan)?;
+    let drain = Duration::from_secs(talk.drain_secs);
+    let chatted = crowd.chat(talk.rate, common.patience(), drain)?;
+    report.chatted(&chatted, talk.rate, u64::from(common.connections));
+    finish(&mut crowd, &mut report)?;
+    Ok((report, chatted))
+}
+
+fn storm(common: &Common, rate: Option<f64>) -> Result<Report, Failed> {
+    let should_stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The first one ends the run, and if that takes too long the second one the program.
+        flag::register_conditional_default(signal, should_stop.clone())?;
+        flag::register(signal, should_stop.clone())?;
     }
-    report.fields["chat"] = json!({
-        "issued": issued, "secs": secs, "settled": chatted.is_settled,
-        "attempts": tally.attempts, "confirmed": tally.confirmed, "dups": tally.dups,
-        "refused": tally.refused, "given_up": tally.given_up, "unknown": tally.unknown,
-        "delivered": tally.delivered, "repeated": tally.repeated, "foreign": tally.foreign,
-        "acks": tally.acks, "answers": tally.answers, "noticed": tally.noticed,
-        "gaps": tally.gaps, "comebacks": tally.comebacks, "latencies": latencies,
-    });
-    report.is_complete &= chatted.is_settled && tally.given_up == 0;
+    let mut plan = common.plan(rate, "load-")?;
+    plan.comes_back = true;
+    let mut crowd = Crowd::gather(plan)?;
+    let weathered = crowd.weather(common.patience(), &should_stop)?;
+    let mut report = Report::new();
+    report.weathered(&weathered, u64::from(common.connections));
+    finish(&mut crowd, &mut report)?;
+    Ok(report)
+}
+
+fn judge(history: &Path) -> Result<throng_history::Report, Failed> {
+    let told = |e: &dyn std::fmt::Display| format!("{}: {e}", history.display());
+    let file = File::open(history).map_err(|e| told(&e))?;
+    let lines = BufReader::with_capacity(1 << 20, file);
+    Ok(throng_history::judge(lines).map_err(|e| told(&e))?)
 }
 
 fn gather(plan: Plan) -> Result<(Crowd, Report), Failed> {
@@ -387,31 +377,11 @@ fn gather(plan: Plan) -> Result<(Crowd, Report), Failed> {
     let slowest = clients as f64 / plan.rate.unwrap_or(200.0).max(0.001);
     let patience = Duration::from_secs_f64(slowest.min(1e6) * 1.1) + plan.handshake_patience;
     let mut crowd = Crowd::gather(plan)?;
-    let Opened { took, open, limit } = crowd.open(clients, patience)?;
-    let per_sec = open as f64 / took.as_secs_f64();
-    let mut text = format!(
-        "connected    {open} of {clients} in {:.2} s, {per_sec:.0}/s\n",
-        took.as_secs_f64()
-    );
-    if let Some(limit) = limit {
-        text += &format!("host limit   {limit}\n");
-    }
-    let fields = json!({
-        "connect": {
-            "wanted": clients, "open": open, "secs": took.as_secs_f64(), "per_sec": per_sec,
-            "host_limit": limit.map(|limit| limit.to_string()),
-        }
-    });
-    let counts = crowd.counts()?;
-    Ok((
-        crowd,
-        Report {
-            text,
-            fields,
-            counts: Some(counts),
-            is_complete: open == clients as u64,
-        },
-    ))
+    let opened = crowd.open(clients, patience)?;
+    let mut report = Report::new();
+    report.opened(&opened, clients as u64);
+    report.counts = Some(crowd.counts()?);
+    Ok((crowd, report))
 }
 
 fn broadcast(
@@ -454,8 +424,6 @@ fn broadcast(
 }
 
 fn finish(crowd: &mut Crowd, report: &mut Report) -> Result<(), Failed> {
-    let counts = crowd.counts()?;
-    report.text += &format!("{counts}\n");
-    report.counts = Some(counts);
+    report.counted(crowd.counts()?);
     Ok(())
 }

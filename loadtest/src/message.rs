@@ -194,8 +194,11 @@ pub enum Upgrade {
     Torn,
     /// 101; so many bytes long.
     Switched(usize),
-    /// Another status.
-    Refused(u16),
+    /// Another status, and perhaps after how many seconds to come back.
+    Refused {
+        status: u16,
+        retry_secs: Option<u32>,
+    },
     /// Not HTTP, too long, or the wrong accept key.
     Malformed,
 }
@@ -216,8 +219,18 @@ pub fn read_upgrade(bytes: &[u8]) -> Upgrade {
     match status {
         Some(101) if memmem::find(head, ACCEPT.as_bytes()).is_some() => Upgrade::Switched(end + 4),
         None | Some(101) => Upgrade::Malformed,
-        Some(status) => Upgrade::Refused(status),
+        Some(status) => Upgrade::Refused {
+            status,
+            retry_secs: retry_secs(head),
+        },
     }
+}
+
+fn retry_secs(head: &[u8]) -> Option<u32> {
+    let fields = std::str::from_utf8(head).ok()?.lines();
+    let mut fields = fields.filter_map(|line| line.split_once(':'));
+    let (_, value) = fields.find(|(name, _)| name.eq_ignore_ascii_case("retry-after"))?;
+    value.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -287,7 +300,17 @@ mod tests {
         );
         assert_eq!(
             read_upgrade(b"HTTP/1.1 401 Unauthorized\r\n\r\n"),
-            Upgrade::Refused(401)
+            Upgrade::Refused {
+                status: 401,
+                retry_secs: None
+            }
+        );
+        assert_eq!(
+            read_upgrade(b"HTTP/1.1 503 Busy\r\nX: y\r\nretry-after: 7\r\n\r\n"),
+            Upgrade::Refused {
+                status: 503,
+                retry_secs: Some(7)
+            }
         );
         assert_eq!(
             read_upgrade(b"HTTP/1.1 101 Yes\r\n\r\n"),

@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::plan::Plan;
 
 /// Connections begun in one turn at most, so that those under way are served in between.
-const BURST_MAX: usize = 64;
+pub const BURST_MAX: usize = 64;
 
 /// A limit of this host that stopped the opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,7 +106,7 @@ impl Opening {
     }
 
     /// How many more may be under way, at most [`BURST_MAX`].
-    pub fn room(&self) -> usize {
+    fn room(&self) -> usize {
         self.window.saturating_sub(self.arriving).min(BURST_MAX)
     }
 
@@ -178,20 +178,24 @@ impl Opening {
     }
 }
 
-/// Begins the connection of client `index`.
-pub fn dial(plan: &Plan, index: u32) -> Result<TcpStream, (io::Error, Option<HostLimit>)> {
+/// Begins the connection of client `index` to this address.
+pub fn dial(
+    plan: &Plan,
+    index: u32,
+    to: SocketAddr,
+) -> Result<TcpStream, (io::Error, Option<HostLimit>)> {
     let classed = |error: io::Error| {
         let limit = HostLimit::of(&error);
         (error, limit)
     };
     let begin = || {
         let kind = Type::STREAM.nonblocking().cloexec();
-        let socket = Socket::new(Domain::for_address(plan.target), kind, Some(Protocol::TCP))?;
-        if let Some(source) = plan.source(index) {
+        let socket = Socket::new(Domain::for_address(to), kind, Some(Protocol::TCP))?;
+        if let Some(source) = plan.source(index, to) {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         socket.set_tcp_nodelay(true)?;
-        match socket.connect(&plan.target.into()) {
+        match socket.connect(&to.into()) {
             Err(error) if !is_under_way(&error) => Err(error),
             _ => Ok(TcpStream::from_std(socket.into())),
         }

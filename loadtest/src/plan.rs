@@ -1,7 +1,7 @@
 //! Who connects, where to, from where, and how fast.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use throng::session::auth::TokenKeys;
 
 use crate::chats::Chats;
 use crate::message;
+use crate::pairs::Pairs;
+use crate::target::{Target, Targets};
 
 /// Characters of a made user id.
 pub const UID_CHARS: usize = 32;
@@ -83,6 +85,8 @@ fn token_uid(token: &str) -> Option<String> {
 pub enum PlanError {
     #[error("{0} is not a ws:// URL: ws://HOST:PORT/PATH is needed (TLS is not spoken here)")]
     Url(String),
+    #[error("no URL to connect to")]
+    NoTarget,
     #[error("cannot find the address of {host}: {source}")]
     Address { host: String, source: io::Error },
     #[error("{0}")]
@@ -96,13 +100,13 @@ pub enum PlanError {
 }
 
 pub struct Plan {
-    pub target: SocketAddr,
-    host: String,
-    path: String,
+    pub targets: Targets,
     who: Who,
     prefix: String,
     /// Clients that there will be at most.
     pub clients: usize,
+    /// Of those, so many talk to each other, where they talk at all.
+    pub talkers: usize,
     pub threads: usize,
     /// Local addresses to connect from, taken in turn; none leaves it to the kernel.
     pub sources: Vec<IpAddr>,
@@ -112,6 +116,8 @@ pub struct Plan {
     pub window: usize,
     /// For one connection to be registered.
     pub handshake_patience: Duration,
+    /// Clients that have lost their connection come back, as good ones do.
+    pub comes_back: bool,
     /// The clients are those of an inbox: they acknowledge, and come back where they were.
     pub chats: Option<Arc<Chats>>,
 }
@@ -120,49 +126,34 @@ impl Plan {
     /// `clients` that connect to `url`, on as many threads and from as many loopback addresses
     /// as this host's limits ask for. The fields may be changed before the crowd is gathered.
     pub fn new(url: &str, who: Who, prefix: &str, clients: usize) -> Result<Plan, PlanError> {
-        let bad = || PlanError::Url(url.to_owned());
-        let rest = url.strip_prefix("ws://").ok_or_else(bad)?;
-        let (host, path) = match rest.find('/') {
-            Some(at) => (&rest[..at], &rest[at..]),
-            None => (rest, "/"),
-        };
-        if path.contains(char::is_whitespace) {
-            return Err(bad());
-        }
-        let with_port = if host
-            .rsplit_once(':')
-            .is_some_and(|(_, p)| p.parse::<u16>().is_ok())
-        {
-            host.to_owned()
-        } else {
-            format!("{host}:80")
-        };
-        let address = |source| PlanError::Address {
-            host: host.to_owned(),
-            source,
-        };
-        let target = with_port
-            .to_socket_addrs()
-            .map_err(address)?
-            .next()
-            .ok_or_else(bad)?;
+        Plan::over(&[url], who, prefix, clients)
+    }
+
+    /// The same, spread evenly over several URLs.
+    pub fn over<S: AsRef<str>>(
+        urls: &[S],
+        who: Who,
+        prefix: &str,
+        clients: usize,
+    ) -> Result<Plan, PlanError> {
+        let targets = Targets::new(urls)?;
         if prefix.len() > 22 || !(prefix.is_empty() || is_id(prefix)) {
             return Err(PlanError::Prefix);
         }
         let limit = throng::sys::raise_descriptor_limit().unwrap_or(1024) as usize;
         let per_thread = limit.saturating_sub(OTHER_DESCRIPTORS).max(1);
         Ok(Plan {
-            target,
-            host: host.to_owned(),
-            path: path.to_owned(),
+            sources: loopback_sources(targets.get(0).address, clients),
+            targets,
             who,
             prefix: prefix.to_owned(),
             clients,
+            talkers: clients,
             threads: clients.div_ceil(per_thread).max(1),
-            sources: loopback_sources(target, clients),
             rate: None,
             window: 128,
             handshake_patience: Duration::from_secs(20),
+            comes_back: false,
             chats: None,
         })
     }
@@ -186,7 +177,7 @@ impl Plan {
     }
 
     /// `more` goes into the query, with an ampersand before it.
-    pub(crate) fn write_upgrade(&self, index: u32, more: &str, out: &mut String) {
+    pub(crate) fn write_upgrade(&self, target: &Target, index: u32, more: &str, out: &mut String) {
         let uid = self.uid(index);
         let mut query = match &self.who {
             Who::Signed { keys, expires_ms } => match Identity::new(&uid, "") {
@@ -197,7 +188,7 @@ impl Plan {
             Who::Openid => format!("openid={uid}"),
         };
         query.push_str(more);
-        message::write_upgrade(out, &self.host, &self.path, &query);
+        message::write_upgrade(out, &target.host, &target.path, &query);
     }
 
     pub(crate) fn write_register(&self, index: u32, out: &mut String) {
@@ -205,10 +196,17 @@ impl Plan {
         message::write_register(out, &uid);
     }
 
-    /// Whom client `index` talks to: somebody far away, so that no cache holds both by chance.
+    pub fn pairs(&self) -> Pairs {
+        Pairs {
+            clients: self.clients as u32,
+            talkers: self.talkers.min(self.clients) as u32,
+            targets: self.targets.given(),
+        }
+    }
+
+    /// Whom client `index` talks to.
     pub fn partner(&self, index: u32) -> u32 {
-        let clients = self.clients as u32;
-        (index + (clients / 2).max(1)) % clients
+        self.pairs().partner(index)
     }
 
     /// Clients of thread `worker`: this range of indices.
@@ -217,9 +215,13 @@ impl Plan {
         part(worker)..part(worker + 1)
     }
 
-    pub(crate) fn source(&self, index: u32) -> Option<IpAddr> {
+    /// Where client `index` connects from, if that matters. From loopback one gets nowhere else.
+    pub(crate) fn source(&self, index: u32, target: SocketAddr) -> Option<IpAddr> {
         let count = self.sources.len();
-        (count > 0).then(|| self.sources[index as usize % count])
+        let source = (count > 0).then(|| self.sources[index as usize % count])?;
+        let gets_there = source.is_ipv4() == target.is_ipv4()
+            && (target.ip().is_loopback() || !source.is_loopback());
+        gets_there.then_some(source)
     }
 }
 
@@ -264,7 +266,7 @@ mod tests {
             (uid.len(), &uid[..5], &uid[24..]),
             (UID_CHARS, "load-", "00000007")
         );
-        plan.write_upgrade(7, "", &mut request);
+        plan.write_upgrade(&plan.targets.get(0), 7, "", &mut request);
         assert!(request.starts_with("GET /websocket?a=b&token="));
         let token = request.split(['=', ' ']).nth(3).unwrap();
         assert_eq!(token_uid(token).unwrap(), uid);
@@ -273,13 +275,10 @@ mod tests {
     }
 
     #[test]
-    fn everybody_has_a_partner_and_a_thread() {
+    fn everybody_has_a_thread() {
         for clients in [1, 2, 3, 10] {
             let mut plan = Plan::new("ws://127.0.0.1:1/", Who::Openid, "", clients).unwrap();
             plan.threads = 3;
-            let mut partners: Vec<u32> = (0..clients as u32).map(|i| plan.partner(i)).collect();
-            partners.sort_unstable();
-            assert_eq!(partners, (0..clients as u32).collect::<Vec<_>>());
             let all: Vec<u32> = (0..3).flat_map(|worker| plan.share(worker)).collect();
             assert_eq!(all, (0..clients as u32).collect::<Vec<_>>());
         }
@@ -289,7 +288,11 @@ mod tests {
     fn many_connections_to_loopback_come_from_many_addresses() {
         let plan = |clients| Plan::new("ws://127.0.0.1:1/", Who::Openid, "", clients).unwrap();
         assert!(plan(1000).sources.is_empty());
-        assert!(plan(100_000).sources.len() >= 4);
+        let plan = plan(100_000);
+        assert!(plan.sources.len() >= 4);
+        let source = |to: &str| plan.source(1, to.parse().unwrap());
+        assert_eq!(source("127.0.0.1:2"), Some(plan.sources[1]));
+        assert_eq!((source("192.0.2.1:2"), source("[::1]:2")), (None, None));
     }
 
     #[test]

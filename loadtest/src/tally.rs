@@ -151,7 +151,6 @@ pub struct Volley {
 }
 
 impl Volley {
-    /// Latencies are recorded in nanoseconds up to a minute, to three digits.
     pub fn new(shared: Arc<Shared>, in_flight: u32) -> Volley {
         Volley {
             shared,
@@ -187,9 +186,18 @@ impl Volley {
     }
 }
 
+/// Nanoseconds, up to ten minutes.
 pub fn latencies() -> Histogram<u64> {
-    let longest = Duration::from_secs(60).as_nanos() as u64;
-    Histogram::new_with_max(longest, 3).expect("three digits up to a minute are a valid range")
+    histogram(Duration::from_secs(600).as_nanos())
+}
+
+/// Microseconds, up to a day.
+pub fn outages() -> Histogram<u64> {
+    histogram(Duration::from_secs(24 * 3600).as_micros())
+}
+
+fn histogram(longest: u128) -> Histogram<u64> {
+    Histogram::new_with_max(longest as u64, 3).expect("three digits up to a day are a valid range")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! One thread of the crowd: thousands of connections in one poll, with a file table of its own.
 //!
-//! Owns: its share of the clients, by index, for the whole life of the crowd: a place is never
-//! used again, so a late event finds an empty one.
+//! Owns: its share of the clients, by index, for the whole life of the crowd: a place is used
+//! again by its own client only, and between two polls, so no event finds another connection.
 //! Neighbours: the crowd sends commands and rings the bell; reports go back over a channel.
 
 use std::io;
@@ -21,8 +21,10 @@ use crate::chat::{self, Chat, ChatTally, Schedule};
 use crate::client::Desk;
 use crate::counts::{Counts, Failure};
 use crate::message::{self, Direct};
-use crate::opening::{self, HostLimit, Opening};
+use crate::opening::{self, BURST_MAX, HostLimit, Opening};
 use crate::plan::Plan;
+use crate::presence::Presence;
+use crate::returns::{ReturnTally, Returns};
 use crate::seat::{End, Seat};
 use crate::tally::{Shared, Tally, Volley, Waves};
 
@@ -65,6 +67,7 @@ pub struct Part {
     pub tallies: Vec<Tally>,
     pub talk: Option<(u64, Histogram<u64>)>,
     pub chat: Option<Box<ChatTally>>,
+    pub returns: Option<Box<ReturnTally>>,
 }
 
 pub struct Worker {
@@ -90,11 +93,12 @@ pub struct Worker {
 pub fn run(
     number: usize,
     plan: Arc<Plan>,
+    presence: Arc<Presence>,
     bell: Arc<EventFd>,
     commands: Receiver<Command>,
     reports: Sender<Report>,
 ) {
-    let outcome = Worker::new(number, plan, bell, commands, reports.clone())
+    let outcome = Worker::new(number, plan, presence, bell, commands, reports.clone())
         .and_then(|mut worker| worker.work());
     if let Err(error) = outcome {
         // Nobody listens any more where the crowd itself has gone.
@@ -106,6 +110,7 @@ impl Worker {
     fn new(
         number: usize,
         plan: Arc<Plan>,
+        presence: Arc<Presence>,
         bell: Arc<EventFd>,
         commands: Receiver<Command>,
         reports: Sender<Report>,
@@ -119,8 +124,13 @@ impl Worker {
         poll.registry()
             .register(&mut SourceFd(&bell.as_raw_fd()), BELL, Interest::READABLE)?;
         let mut desk = Desk::new(plan.clone(), u64::from(share.start) + 1);
-        let chats = plan.chats.clone();
-        desk.chat = chats.map(|shared| Box::new(Chat::new(shared, share.start)));
+        if let Some(shared) = plan.chats.clone() {
+            desk.chat = Some(Box::new(Chat::new(shared, presence.clone(), share.start)));
+        }
+        if plan.comes_back || plan.chats.is_some() {
+            let returns = Returns::new(plan.clone(), presence, share.start);
+            desk.returns = Some(Box::new(returns));
+        }
         Ok(Worker {
             poll,
             bell,
@@ -156,6 +166,7 @@ impl Worker {
             self.drop_overdue();
             self.talk();
             self.chat();
+            self.bring_back();
             self.tell_if_done();
         }
         Ok(())
@@ -163,8 +174,11 @@ impl Worker {
 
     fn patience(&self) -> Option<Duration> {
         let look = self.desk.chat.as_ref().map(|_| chat::LOOK_EVERY);
-        let patience = self.opening.patience(Instant::now());
-        [look, patience].into_iter().flatten().min()
+        let now = Instant::now();
+        let opening = self.opening.patience(now);
+        let returns = self.desk.returns.as_ref();
+        let comeback = returns.and_then(|returns| returns.patience(now));
+        [look, opening, comeback].into_iter().flatten().min()
     }
 
     fn read_mail(&mut self) {
@@ -222,17 +236,18 @@ impl Worker {
                 .chat
                 .as_ref()
                 .map(|chat| Box::new(chat.tally.clone())),
+            returns: self
+                .desk
+                .returns
+                .as_ref()
+                .map(|returns| Box::new(returns.tally(Instant::now()))),
         };
         self.report(Report::Part(Box::new(part)));
     }
 
     /// Resets instead of saying goodbye: no port is left in TIME_WAIT for the next crowd.
     fn leave(&mut self) {
-        for seat in &mut self.seats {
-            if let Some(stream) = seat.take() {
-                let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-            }
-        }
+        self.seats.iter_mut().for_each(reset);
         self.is_leaving = true;
     }
 
@@ -248,7 +263,7 @@ impl Worker {
                         return;
                     }
                     self.sit_down(index, now, None);
-                    self.desk.with_chat(|chat, desk| chat.ended(index, desk));
+                    self.desk.ended(index, Some(Failure::from(&error)));
                     continue;
                 }
             };
@@ -259,7 +274,8 @@ impl Worker {
     }
 
     fn dial(&self, index: u32) -> Result<TcpStream, (io::Error, Option<HostLimit>)> {
-        let mut stream = opening::dial(&self.plan, index)?;
+        let to = self.desk.target(index).address;
+        let mut stream = opening::dial(&self.plan, index, to)?;
         let both = Interest::READABLE | Interest::WRITABLE;
         let token = Token((index - self.first) as usize);
         match self.poll.registry().register(&mut stream, token, both) {
@@ -271,8 +287,11 @@ impl Worker {
     fn sit_down(&mut self, index: u32, now: Instant, stream: Option<TcpStream>) {
         self.desk.counts.attempted += 1;
         self.seats.push(Seat::new(stream));
-        let join = |chat: &mut Chat, desk: &mut Desk| chat.join(desk.plan.uid(index), now);
-        self.desk.with_chat(join);
+        if let Some(returns) = &mut self.desk.returns {
+            returns.join(now);
+        }
+        self.desk
+            .with_chat(|chat, desk| chat.join(index, &desk.plan));
     }
 
     fn drop_overdue(&mut self) {
@@ -284,8 +303,8 @@ impl Worker {
             let place = (index - self.first) as usize;
             // Who came back meanwhile has a later deadline behind this one.
             let patience = self.plan.handshake_patience;
-            let chat = self.desk.chat.as_ref();
-            let is_overdue = chat.is_none_or(|chat| chat.is_overdue(place, patience, now));
+            let returns = self.desk.returns.as_ref();
+            let is_overdue = returns.is_none_or(|r| r.is_overdue(place, patience, now));
             let seat = &self.seats[place];
             if is_overdue && !seat.is_empty() && seat.client.is_arriving() {
                 self.bury(place, Some(Failure::HandshakeTimeout));
@@ -316,15 +335,13 @@ impl Worker {
             self.opening.arrived();
         }
         seat.client.gone(failure, &mut self.desk);
-        let index = self.first + place as u32;
-        self.desk.with_chat(|chat, desk| chat.ended(index, desk));
+        self.desk.ended(self.first + place as u32, failure);
     }
 
-    /// Has those talk whose turn it is, and those come back whose time it is.
+    /// Has those talk whose turn it is.
     fn chat(&mut self) {
         let now = Instant::now();
-        let room = self.opening.room();
-        let turn = |chat: &mut Chat, desk: &mut Desk| chat.take_turn(now, room, &desk.plan);
+        let turn = |chat: &mut Chat, desk: &mut Desk| chat.take_turn(now, &desk.plan);
         let Some(turn) = self.desk.with_chat(turn) else {
             return;
         };
@@ -342,24 +359,40 @@ impl Worker {
                 }
             }
         }
-        for place in turn.comebacks {
+    }
+
+    /// Has those connect again whose time it is, as many in one turn as leave time for others.
+    fn bring_back(&mut self) {
+        let now = Instant::now();
+        for _ in 0..BURST_MAX {
+            let returns = self.desk.returns.as_mut();
+            let Some(place) = returns.and_then(|returns| returns.next(now)) else {
+                return;
+            };
             self.come_back(place, now);
         }
     }
 
     fn come_back(&mut self, place: usize, now: Instant) {
         let index = self.first + place as u32;
+        if !self.seats[place].is_empty() {
+            // The server has closed the connection, and does not end it.
+            reset(&mut self.seats[place]);
+            self.desk.ended(index, None);
+        }
         self.desk.counts.attempted += 1;
+        if let Some(returns) = &mut self.desk.returns {
+            returns.begin(index, now);
+        }
         match self.dial(index) {
             Ok(stream) => {
                 self.seats[place] = Seat::new(Some(stream));
-                self.desk.with_chat(|chat, _| chat.begin(index, now));
                 self.opening
                     .began(index, now + self.plan.handshake_patience);
             }
             Err((error, _)) => {
                 self.desk.counts.fail(Failure::from(&error));
-                self.desk.with_chat(|chat, desk| chat.ended(index, desk));
+                self.desk.ended(index, Some(Failure::from(&error)));
             }
         }
     }
@@ -410,6 +443,13 @@ impl Worker {
             self.task = None;
             self.report(Report::Done { task });
         }
+    }
+}
+
+/// Ends the connection at once, and its port is free.
+fn reset(seat: &mut Seat) {
+    if let Some(stream) = seat.take() {
+        let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -238,7 +239,8 @@ fn serve_one(mut stream: TcpStream, inboxes: &Mutex<Inboxes>, fault: Fault) {
     }
 }
 
-fn chat(name: &str, fault: Fault) -> (Chatted, Report) {
+/// Begins to serve, and says where.
+fn serve(fault: Fault) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/websocket", listener.local_addr().unwrap());
     let inboxes = Arc::new(Mutex::new(Inboxes::default()));
@@ -248,6 +250,11 @@ fn chat(name: &str, fault: Fault) -> (Chatted, Report) {
             std::thread::spawn(move || serve_one(stream.unwrap(), &inboxes, fault));
         }
     });
+    url
+}
+
+fn chat(name: &str, fault: Fault) -> (Chatted, Report) {
+    let url = serve(fault);
     let history = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.history"));
     let mut plan = Plan::new(&url, Who::Openid, "chat-", 4).unwrap();
     plan.threads = 2;
@@ -317,4 +324,57 @@ fn a_server_that_breaks_its_word_is_found_out() {
     // What comes though nobody waits for it ends the run while others are still on their way.
     assert_eq!(report.count(Kind::FailedDelivered), 1, "{report}");
     assert_eq!(chatted.tally.given_up, 1);
+}
+
+/// Runs the program, with two clients who only listen, and returns its report.
+fn rolling(name: &str, fault: Fault, drain_secs: &str) -> Value {
+    let history = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.history"));
+    let output = Command::new(env!("CARGO_BIN_EXE_throng-loadtest"))
+        .args(["rolling", "--openid", "--json", "--url", &serve(fault)])
+        .args(["--connections", "6", "--talkers", "4", "--rate", "200"])
+        .args(["--secs", "1", "--drain-secs", drain_secs, "--history"])
+        .arg(&history)
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["complete"], json!(output.status.success()));
+    report
+}
+
+#[test]
+fn the_program_judges_what_became_of_chats_while_connections_were_lost() {
+    let report = rolling("rolling", Fault::BreakOff(20), "60");
+    assert_eq!(report["complete"], true, "{report}");
+    assert_eq!(report["judged"], json!({ "lost": 0, "doubled": 0 }));
+    let (chat, returns) = (&report["chat"], &report["returns"]);
+    assert_eq!(
+        (&chat["issued"], &chat["confirmed"]),
+        (&json!(200), &json!(200))
+    );
+    // Who had been cut off sent it again, under the msgid that the server knew.
+    assert!(chat["dups"].as_u64() >= Some(1) && chat["unknown"].as_u64() >= Some(1));
+    assert_eq!(
+        (&returns["open"], &returns["outage"]["count"]),
+        (&json!(6), &json!(1))
+    );
+    let of = |who: &str| chat[who]["stored (0)"]["count"].as_u64().unwrap();
+    let (all, survivors) = (of("latencies"), of("latencies_of_survivors"));
+    assert!(
+        all == 200 && (50..200).contains(&survivors),
+        "{survivors} of {all}"
+    );
+}
+
+#[test]
+fn the_program_does_not_pass_over_what_was_lost_or_came_twice() {
+    let report = rolling("rolling-lost", Fault::Lose(20), "4");
+    assert_eq!(
+        (&report["complete"], &report["judged"]["lost"]),
+        (&json!(false), &json!(1))
+    );
+    let report = rolling("rolling-double", Fault::Double(20), "4");
+    assert_eq!(
+        (&report["complete"], &report["judged"]["doubled"]),
+        (&json!(false), &json!(1))
+    );
 }
