@@ -3,7 +3,7 @@
 FUZZ_SECS ?= 60
 SEEDS ?= 100000
 
-.PHONY: build test test-tools simulate lint conformance fuzz bench hundred-thousand clean-tools
+.PHONY: build test test-tools hello-cluster simulate lint conformance fuzz bench hundred-thousand clean-tools
 
 build:
 	cargo build --release
@@ -16,6 +16,10 @@ test: test-tools
 # Clients in Python and Node, cargo-deny: installed under target/tools or where they are missing.
 test-tools:
 	scripts/test-tools.sh
+
+# Three nodes and a redis-server on this machine, until Ctrl-C.
+hello-cluster: build
+	scripts/hello-cluster.sh
 
 # As many simulated worlds as SEEDS says. One that goes wrong is named by its seed, with the command that replays it.
 simulate:

@@ -37,6 +37,8 @@ system_packages() {
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
     have node || missing+=(nodejs)
     have npm || missing+=(npm)
+    have redis-server || missing+=(redis-server) # a service of it that starts by itself harms no test
+    have openssl || missing+=(openssl)
     apt_if_missing "${missing[@]}"
 }
 
@@ -73,4 +75,4 @@ system_packages
 rust_tools
 python_client
 node_client
-echo "test-tools: Python websockets $WEBSOCKETS_VERSION, Node ws $WS_VERSION, $(cargo deny --version)"
+echo "test-tools: Python websockets $WEBSOCKETS_VERSION, Node ws $WS_VERSION, redis $(redis-server --version | sed 's/.*v=\([^ ]*\).*/\1/'), $(cargo deny --version)"

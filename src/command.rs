@@ -7,6 +7,7 @@ use crate::hub::roster::Sessions;
 use crate::inbox::records::Entry;
 use crate::inbox::service::{Outcome, Request};
 use crate::parts::key::Key;
+use crate::protocol::away::{Errand, Heard};
 use crate::protocol::envelope::Head;
 use crate::session::rules::Rules;
 use crate::session::ticket::Ticket;
@@ -42,6 +43,14 @@ pub enum ToReactor {
     Ring { to: Sessions, rung: Arc<RungOut> },
     /// There may be something to read in the inbox of these sessions' user.
     Look { to: Sessions },
+    /// What came of an errand to other nodes.
+    Heard {
+        to: Key,
+        ticket: Box<Ticket>,
+        heard: Heard,
+    },
+    /// What the store says of the inboxes of these connections' users.
+    Heads(Box<[InboxHead]>),
     /// The end of one session.
     Close { to: Key, why: Bye },
     /// Other rules from now on.
@@ -58,6 +67,29 @@ pub struct RungOut {
     pub entry: Arc<Entry>,
     /// The connection that it came from.
     pub but: Option<Key>,
+}
+
+/// Epoch and last entry of an inbox, for a connection of its user; none: there is no inbox.
+#[derive(Clone, Copy, Debug)]
+pub struct InboxHead {
+    pub to: Key,
+    pub place: Option<(u64, u64)>,
+}
+
+/// An errand to other nodes, and who waits for what comes of it.
+pub struct Parting {
+    pub errand: Errand,
+    pub reply: HeardBy,
+}
+
+pub enum HeardBy {
+    Nobody,
+    Session {
+        key: Key,
+        ticket: Box<Ticket>,
+    },
+    /// Called on the thread that runs errands: it must be short.
+    Call(Box<dyn FnOnce(Heard) + Send>),
 }
 
 /// A request to the store, and who waits for what comes of it.

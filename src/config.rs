@@ -10,6 +10,7 @@ mod args;
 mod bounds;
 mod changes;
 mod checks;
+mod cluster;
 mod endpoint;
 mod jwt;
 mod keys;
@@ -23,7 +24,9 @@ use std::path::PathBuf;
 pub use args::{Cli, Command, ServeArgs, StoreArgs, StoreCommand, TokenArgs};
 pub use changes::Changes;
 pub use room::{DESCRIPTORS_KEPT, Room};
-pub use secret::{SECRET_FILE, SecretFileError, load_or_create_secret, load_secret};
+pub use secret::{
+    SECRET_FILE, SecretFileError, load_or_create_secret, load_secret, replace_secret,
+};
 
 use crate::protocol::limits::Limits;
 use crate::session::auth::JwtAlgorithm;
@@ -59,7 +62,10 @@ pub struct Config {
     pub session_policy: SessionPolicy,
     /// Anybody may join a group, not only who is invited by a member.
     pub groups_are_open: bool,
+    /// Where there is no `redis`.
     pub store: StoreKind,
+    /// Messages are kept in it, and shared with other nodes.
+    pub redis: Option<RedisConfig>,
     pub data_dir: PathBuf,
     /// 0: connections are cut at once.
     pub drain_secs: u32,
@@ -83,13 +89,28 @@ pub enum Overflow {
     Refuse,
 }
 
-/// Where messages are kept.
+/// Where a node that is alone keeps messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreKind {
     /// In a file in the data directory.
     Disk,
     /// Until the node ends.
     Memory,
+}
+
+/// The Redis that makes nodes a cluster.
+#[derive(Clone, PartialEq)]
+pub struct RedisConfig {
+    /// An address that is good.
+    pub url: String,
+    /// In place of the one in the address.
+    pub password: Option<String>,
+    /// Who proves certificates, in PEM; none: whom the system trusts.
+    pub authority: Option<Vec<u8>>,
+    /// What all keys and channels begin with.
+    pub prefix: String,
+    /// It is written down who is on which node; if not, everything goes to all nodes.
+    pub has_directory: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +177,7 @@ impl Default for Config {
             session_policy: SessionPolicy::Multi,
             groups_are_open: false,
             store: StoreKind::Disk,
+            redis: None,
             data_dir: PathBuf::from("./throng-data"),
             drain_secs: 25,
             limits: Limits::default(),

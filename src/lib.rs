@@ -1,5 +1,6 @@
 //! Throng: a WebSocket gateway. See ARCHITECTURE.md for the house and its floors.
 
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod control;

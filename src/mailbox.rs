@@ -1,5 +1,5 @@
 //! The ways between threads: into a reactor, a bounded queue and a bell that is rung once a nap;
-//! into the store, a bounded queue.
+//! into the store, or to the other nodes, a bounded queue.
 //!
 //! Owns: the queue's two ends. The bell is an eventfd made before the file tables split, so
 //! that any thread can ring it by its number.
@@ -7,10 +7,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
-use crate::command::{Bye, Letter, ReplyTo, RungOut, Shared, ToReactor};
+use crate::command::{
+    Bye, HeardBy, InboxHead, Letter, Parting, ReplyTo, RungOut, Shared, ToReactor,
+};
 use crate::hub::post::Selector;
 use crate::hub::roster::Sessions;
 use crate::parts::key::Key;
@@ -171,6 +174,75 @@ impl StoreBox {
     }
 }
 
+/// Errands that wait for other nodes at most, and the bytes that they carry; more are refused.
+pub const PARTINGS_MAX: usize = 64 << 10;
+pub const PARTING_BYTES_MAX: usize = 64 << 20;
+
+/// The way to the other nodes; for a node that is alone, to nowhere.
+#[derive(Clone, Default)]
+pub struct AwayBox(Option<Away>);
+
+#[derive(Clone)]
+struct Away {
+    queue: Sender<Parting>,
+    bytes: Arc<AtomicUsize>,
+}
+
+/// Where errands are taken from.
+pub struct Partings {
+    queue: Receiver<Parting>,
+    bytes: Arc<AtomicUsize>,
+}
+
+pub fn away_box() -> (AwayBox, Partings) {
+    let (sender, queue) = bounded(PARTINGS_MAX);
+    let bytes = Arc::new(AtomicUsize::new(0));
+    let away = Away {
+        queue: sender,
+        bytes: bytes.clone(),
+    };
+    (AwayBox(Some(away)), Partings { queue, bytes })
+}
+
+impl AwayBox {
+    /// Never waits.
+    pub fn send(&self, parting: Parting) -> Result<(), HeardBy> {
+        let Some(Away { queue, bytes }) = &self.0 else {
+            return Err(parting.reply);
+        };
+        let size = parting.errand.bytes();
+        if bytes.fetch_add(size, Ordering::Relaxed) + size > PARTING_BYTES_MAX {
+            bytes.fetch_sub(size, Ordering::Relaxed);
+            return Err(parting.reply);
+        }
+        queue.try_send(parting).map_err(|refused| {
+            bytes.fetch_sub(size, Ordering::Relaxed);
+            refused.into_inner().reply
+        })
+    }
+}
+
+impl Partings {
+    /// What waits, `max` at most; where nothing does, waits for it for so long. None: nobody is
+    /// left who could send anything.
+    pub fn take(&self, max: usize, patience: Duration) -> Option<Vec<Parting>> {
+        let mut taken = Vec::new();
+        match self.queue.recv_timeout(patience) {
+            Ok(parting) => taken.push(parting),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+        taken.extend(self.queue.try_iter().take(max - taken.len()));
+        let size: usize = taken.iter().map(|parting| parting.errand.bytes()).sum();
+        self.bytes.fetch_sub(size, Ordering::Relaxed);
+        Some(taken)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
 /// All mailboxes of a node, by reactor number.
 #[derive(Clone)]
 pub struct Switchboard(Arc<[Mailbox]>);
@@ -235,6 +307,17 @@ impl Switchboard {
         })
     }
 
+    /// What the store says of inboxes. What finds no room is lost.
+    pub fn compare(&self, heads: &[InboxHead]) {
+        for reactor in 0..self.reactors() {
+            let of_it = heads.iter().filter(|head| head.to.reactor() == reactor);
+            let of_it: Box<[InboxHead]> = of_it.copied().collect();
+            if !of_it.is_empty() {
+                let _ = self.send(reactor, ToReactor::Heads(of_it));
+            }
+        }
+    }
+
     /// All of a user's sessions are to look into the inbox.
     pub fn look(&self, to: &Sessions) -> Result<(), MailboxFull> {
         self.split(to, |to| ToReactor::Look { to })
@@ -296,6 +379,7 @@ impl Switchboard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::away::Errand;
 
     #[test]
     fn a_full_mailbox_says_so_and_keeps_what_it_has() {
@@ -342,5 +426,34 @@ mod tests {
         board.broadcast(&frame, None).unwrap();
         let gone = Key::new(0, 0, 0);
         board.deliver(&[gone], Head::Envelope, &frame).unwrap();
+    }
+
+    #[test]
+    fn errands_are_bounded_by_what_they_carry() {
+        let (away, partings) = away_box();
+        let send = |bytes: usize| {
+            let frame = vec![0; bytes].into();
+            let errand = Errand::Broadcast {
+                frame,
+                selector: None,
+            };
+            let reply = HeardBy::Nobody;
+            away.send(Parting { errand, reply }).is_ok()
+        };
+        assert!(send(PARTING_BYTES_MAX - 1) && send(1) && !send(1));
+        assert_eq!(
+            partings.take(1, Duration::ZERO).map(|taken| taken.len()),
+            Some(1)
+        );
+        assert!(send(1) && !partings.is_empty());
+        assert!(
+            AwayBox::default()
+                .send(Parting {
+                    errand: Errand::Find(Vec::new()),
+                    reply: HeardBy::Nobody,
+                })
+                .is_err(),
+            "a node that is alone has no others"
+        );
     }
 }

@@ -51,6 +51,42 @@ pub struct StoreStats {
     pub waiting: Count,
 }
 
+/// What a node counts of its cluster. The bus reader writes the words and the gaps, the keeper
+/// all else.
+#[derive(Default, Debug)]
+pub struct ClusterStats {
+    /// Gauge: 1 while the node has its lease and can speak to the others.
+    pub up: Count,
+    /// Gauge: 1 while the node hears itself on the bus.
+    pub hears: Count,
+    /// Words heard.
+    pub words_in: Count,
+    /// Times that something may have been said unheard.
+    pub gaps: Count,
+    /// Words for sessions that a full mailbox refused.
+    pub dropped: Count,
+    /// Gauge: 1 until the table of the nodes is read anew.
+    pub nodes_changed: Count,
+    /// Words published.
+    pub words_out: Count,
+    /// Errands done, and those that could not be.
+    pub errands: Count,
+    pub errands_lost: Count,
+    /// Sessions whose inboxes were compared with what they know.
+    pub compared: Count,
+    /// Sessions that were written down anew.
+    pub rebound: Count,
+    /// Gauge: nodes that are alive, this one among them.
+    pub nodes: Count,
+}
+
+impl ClusterStats {
+    /// The node can speak to the others, and hears them.
+    pub fn is_whole(&self) -> bool {
+        self.up.get() == 1 && self.hears.get() == 1
+    }
+}
+
 /// One reactor's numbers. Gauges say so; all others only grow.
 #[derive(Default, Debug)]
 pub struct ReactorStats {

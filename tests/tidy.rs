@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules by floor, lowest first. Those of one floor are siblings: they do not see each other.
-const FLOORS: [&[&str]; 11] = [
+const FLOORS: [&[&str]; 12] = [
     &["parts", "sys"],
     &["protocol"],
     &["inbox"],
@@ -15,6 +15,7 @@ const FLOORS: [&[&str]; 11] = [
     &["command", "stats"],
     &["mailbox"],
     &["reactor", "control", "store"],
+    &["cluster"],
     &["config"],
     &["log"],
     &["server"],
@@ -325,4 +326,12 @@ fn every_path_of_the_api_stands_in_the_protocol() {
         .map(|path| format!("{path} has no row"))
         .collect();
     report(&problems);
+}
+
+#[test]
+fn the_rights_in_redis_are_documented_as_they_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rights = fs::read_to_string(root.join("src/store/redis/throng.acl")).unwrap();
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    assert!(readme.contains(rights.trim()), "{rights}");
 }

@@ -22,6 +22,7 @@ use throng::hub::push;
 use throng::hub::roster::{Extra, Policy, Roster};
 use throng::hub::watches::Watches;
 use throng::parts::key::Key;
+use throng::protocol::away::Errand;
 use throng::protocol::envelope::{Head, MessageId};
 use throng::protocol::identity::Identity;
 use throng::protocol::inbound::{About, Family};
@@ -69,7 +70,7 @@ fuzz_target!(|data: &[u8]| {
             assert!(carrier.is_idle(), "stored, and sent");
             return check_stored(body, &push, asker, request_id);
         }
-        Done::Sent(_) => panic!("a push has a reply"),
+        Done::Sent(_) | Done::Away(..) => panic!("a push has a reply"),
     };
     check_reply(&reply);
     let heard = carrier.heard();
@@ -250,6 +251,7 @@ fn post() -> Post {
         watches: Arc::new(Watches::default()),
         codes: UserCodes::new(&[7; 32]),
         node: Arc::new(Node::new("n:1".to_owned(), "ws://n".to_owned(), None, 8)),
+        others: None,
     }
 }
 
@@ -351,6 +353,8 @@ impl Carrier for Recorder {
         self.frames.push((frame, selector));
         Ok(())
     }
+
+    fn send_away(&mut self, _: Errand) {}
 
     fn strike(&mut self, _: Limit) {}
 }

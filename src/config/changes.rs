@@ -53,6 +53,7 @@ impl Config {
             session_policy,
             groups_are_open,
             store,
+            redis,
             data_dir,
             drain_secs,
             limits,
@@ -74,6 +75,7 @@ impl Config {
         changes.leave("reactors", &self.reactors, &reactors);
         changes.leave("auth", &self.auth, &auth);
         changes.leave("store", &self.store, &store);
+        changes.leave("redis", &self.redis, &redis);
         changes.leave("data_dir", &self.data_dir, &data_dir);
         changes.leave("backlog", &self.backlog, &backlog);
         changes.leave("log_format", &self.log_format, &log_format);

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::layers::{Layer, Layers};
-use super::{Config, ConfigErrors, LogFormat, StoreKind, TokenConfig};
+use super::{Config, ConfigErrors, LogFormat, TokenConfig};
 use crate::parts::key::Key;
 
 /// Longer times are taken for milliseconds.
@@ -144,14 +144,7 @@ pub fn unbuilt(value: &str, instead: &str) -> String {
 impl Prover {
     fn node(&mut self, config: &mut Config) {
         self.data_dir(config);
-        match self.layers.file.store.take().as_deref() {
-            None => {}
-            Some("redis") => self.problem("store", unbuilt("redis", "disk")),
-            Some(store) => {
-                let stores = [("disk", StoreKind::Disk), ("memory", StoreKind::Memory)];
-                self.choice("store", store, &stores, &mut config.store);
-            }
-        }
+        self.store(config);
         let reactors = self.layers.file.reactors;
         let why = "each is a thread; leave it out for one per core";
         config.reactors = self.in_range("reactors", reactors, 1..=Key::REACTORS_MAX, why);

@@ -12,7 +12,13 @@ use toml::{Table, Value};
 use super::keys::{File, LimitKeys, wanted};
 
 const PREFIX: &str = "THRONG_";
-const SECRETS: [&str; 3] = ["api_key", "token_secret", "jwt_key"];
+const SECRETS: [&str; 5] = [
+    "api_key",
+    "token_secret",
+    "jwt_key",
+    "redis",
+    "redis_password",
+];
 
 /// Who set a key; the later wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,7 +163,7 @@ impl Layers {
             return;
         }
         // Other programs (service links of a container host) may set such names as well.
-        if type_of(table.as_deref(), key).is_none() && !is_unbuilt(key) {
+        if type_of(table.as_deref(), key).is_none() {
             let warning = format!("{name} is no setting of this version and does nothing");
             return self.warnings.push(warning);
         }
@@ -256,18 +262,7 @@ fn type_of(table: Option<&str>, key: &str) -> Option<&'static str> {
         .map(|(_, type_name)| *type_name)
 }
 
-/// Keys of parts that do not exist yet: refused by name rather than as unknown.
-fn is_unbuilt(key: &str) -> bool {
-    key == "redis"
-}
-
 fn unknown(name: &str, table: Option<&str>, key: &str) -> String {
-    if is_unbuilt(key) && table.is_none() {
-        return format!(
-            "{name} is not built into this version: a node works alone. \
-                    Leave it out"
-        );
-    }
     let hint = match table {
         Some(_) if type_of(None, key).is_some() => "it belongs above the first [table]",
         None if type_of(Some("limits"), key).is_some() => "it belongs into the table [limits]",

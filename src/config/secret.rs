@@ -75,11 +75,28 @@ pub fn load_or_create_secret(data_dir: &Path) -> Result<String, SecretFileError>
     }
 }
 
+/// Puts another secret in the place of the one in `data_dir`, which is there: the one that the
+/// nodes of a cluster share.
+pub fn replace_secret(data_dir: &Path, secret: &str) -> Result<(), SecretFileError> {
+    let path = data_dir.join(SECRET_FILE);
+    let unwritable = |error| SecretFileError::Write(path.clone(), error);
+    let draft = draft(data_dir, secret).map_err(unwritable)?;
+    fs::rename(&draft, &path).map_err(unwritable)
+}
+
 /// A link, unlike a rename, fails where the name is taken: the first writer wins, and nobody
 /// ever reads half a file.
 fn write_whole(dir: &Path, path: &Path, secret: &str) -> io::Result<()> {
+    let draft = draft(dir, secret)?;
+    let result = fs::hard_link(&draft, path).and_then(|()| fs::File::open(dir)?.sync_all());
+    let _ = fs::remove_file(&draft);
+    result
+}
+
+/// A whole file, under a name by which nobody looks for it.
+fn draft(dir: &Path, secret: &str) -> io::Result<PathBuf> {
     let draft = dir.join(format!(".{SECRET_FILE}.{}", std::process::id()));
-    let result = (|| {
+    let write = || {
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -87,12 +104,13 @@ fn write_whole(dir: &Path, path: &Path, secret: &str) -> io::Result<()> {
             .mode(0o600)
             .open(&draft)?;
         writeln!(file, "{secret}")?;
-        file.sync_all()?;
-        fs::hard_link(&draft, path)?;
-        fs::File::open(dir)?.sync_all()
-    })();
-    let _ = fs::remove_file(&draft);
-    result
+        file.sync_all()
+    };
+    let written: io::Result<()> = write();
+    if written.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    written.map(|()| draft)
 }
 
 fn read(path: &Path) -> Result<Option<String>, SecretFileError> {

@@ -159,7 +159,7 @@ fn variables_of_others_are_a_warning() {
 #[test]
 fn all_problems_are_reported_at_once() {
     let Err(errors) = load(
-        "--listen nowhere --ping-secs 300 --reactors 0 --max-connections many --redis redis://x",
+        "--listen nowhere --ping-secs 300 --reactors 0 --max-connections many --redis http://x",
         &[
             ("THRONG_API_KEY", "short"),
             ("THRONG_TOKEN_SECRET", "short"),
@@ -174,7 +174,7 @@ fn all_problems_are_reported_at_once() {
         "--ping-secs = 300 must be below idle_secs = 210, or every quiet client is dropped",
         "--reactors = 0",
         "--max-connections = \"many\" is not a whole number",
-        "--redis is not built",
+        "--redis is no address of a Redis",
         "THRONG_API_KEY has 5 characters",
         "THRONG_TOKEN_SECRET cannot sign: line 1 of the token secret has 5 bytes",
         "THRONG_AUTH = \"http\" is not built",
@@ -189,16 +189,49 @@ fn unbuilt_parts_are_refused_wherever_they_are_asked_for() {
     for mode in ["http", "redis"] {
         assert!(problem(&format!("auth = {mode:?}")).contains("not built"));
     }
-    let says = problem("store = \"redis\"");
-    assert!(
-        says.contains("not built into this version: use \"disk\""),
-        "{says}"
-    );
-    assert!(problem("redis = \"redis://x\"").contains("not built"));
-    assert!(load("", &[("THRONG_REDIS", "redis://x")]).is_err());
     assert!(problem("store = \"tape\"").contains("not one of"));
     let memory = load("--store memory --auth hmac", &[("THRONG_STORE", "disk")]);
     assert_eq!(memory.unwrap().store, StoreKind::Memory);
+}
+
+#[test]
+fn a_redis_is_the_store_and_no_other_beside_it() {
+    let config = load("--redis redis://h:1/2", &[("THRONG_ROUTING", "broadcast")]).unwrap();
+    let redis = config.redis.unwrap();
+    assert_eq!(
+        (redis.url.as_str(), redis.prefix.as_str()),
+        ("redis://h:1/2", "throng:")
+    );
+    assert!(!redis.has_directory);
+    assert!(load("--redis redis://h --store redis", &[]).is_ok());
+    let says = problem("store = \"redis\"");
+    assert!(says.contains("needs to know where: set redis"), "{says}");
+    let says = problem("store = \"disk\"\nredis = \"redis://h\"");
+    assert!(says.contains("store = \"disk\" beside redis"), "{says}");
+    let says = problem("redis = \"redis://h\"\nrouting = \"pigeon\"");
+    assert!(
+        says.contains("routing = \"pigeon\" is not one of"),
+        "{says}"
+    );
+    let says = problem("redis = \"redis://h\"\nredis_prefix = \"a*\"");
+    assert!(says.contains("redis_prefix"), "{says}");
+    let says = problem("redis = \"redis://h\"\nredis_ca_file = \"/nowhere\"");
+    assert!(
+        says.contains("redis_ca_file = \"/nowhere\" cannot be read"),
+        "{says}"
+    );
+}
+
+#[test]
+fn a_password_for_redis_is_told_to_nobody() {
+    let says = problem("redis = \"redis://:hush@h:port\"");
+    assert!(!says.contains("hush"), "{says}");
+    let config = load("--redis redis://u:hush@h", &[]).unwrap();
+    assert!(config.warnings[0].contains("THRONG_REDIS_PASSWORD"));
+    assert!(!config.warnings[0].contains("hush"));
+    let quiet = load("--redis redis://u@h", &[("THRONG_REDIS_PASSWORD", "hush")]).unwrap();
+    assert_eq!(quiet.warnings, [""; 0]);
+    assert_eq!(quiet.redis.unwrap().password.as_deref(), Some("hush"));
 }
 
 #[test]

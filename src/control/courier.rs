@@ -3,9 +3,10 @@
 use std::sync::PoisonError;
 
 use super::Desk;
-use crate::command;
+use crate::command::{self, HeardBy, Parting};
 use crate::hub::post::{Carrier, Jammed, Selector};
 use crate::parts::key::Key;
+use crate::protocol::away::Errand;
 use crate::protocol::envelope::{Head, MessageId};
 use crate::protocol::limits::Limit;
 
@@ -44,9 +45,17 @@ impl Carrier for Courier<'_> {
     fn broadcast(&mut self, frame: Vec<u8>, selector: Option<Selector>) -> Result<(), Jammed> {
         self.has_room()?;
         let switchboard = &self.0.services.switchboard;
-        switchboard
-            .broadcast(&frame.into(), selector)
-            .map_err(|_| Jammed)
+        let frame = command::Shared::from(frame);
+        let sent = switchboard.broadcast(&frame, selector.clone());
+        sent.map_err(|_| Jammed)?;
+        self.send_away(Errand::Broadcast { frame, selector });
+        Ok(())
+    }
+
+    fn send_away(&mut self, errand: Errand) {
+        let reply = HeardBy::Nobody;
+        // A node that is alone has nobody to send it to.
+        let _ = self.0.services.away.send(Parting { errand, reply });
     }
 
     fn strike(&mut self, limit: Limit) {

@@ -10,6 +10,7 @@ use super::users::{At, items, parameter, user_id};
 use super::{Desk, Shared};
 use crate::inbox::service::{Outcome, Request};
 use crate::inbox::{GroupChange, GroupError};
+use crate::protocol::away::by_user;
 use crate::protocol::identity::{is_id, not_an_id};
 use crate::protocol::limits::Limit;
 use crate::protocol::order::Fault;
@@ -132,6 +133,9 @@ async fn carry_out(desk: &Desk, id: &str, change: GroupChange) -> Result<Answer,
     let members = if is_end { &[][..] } else { &told[..] };
     let audience = (!is_look).then_some((&told[..], None));
     let post = &desk.services.post;
-    let view = post.group(id, members, audience, &mut desk.courier());
+    // Where it is not known who is elsewhere, members there are called by their ids.
+    let found = desk.find(told.clone()).await.unwrap_or_default();
+    let elsewhere = by_user(&told, found);
+    let view = post.group(id, members, audience, &elsewhere, &mut desk.courier());
     Ok(Answer::ok(json!(view)))
 }

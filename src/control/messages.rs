@@ -24,8 +24,7 @@ pub async fn send(State(desk): Shared, request: HttpRequest) -> Result<Answer, A
     let done = push::carry_out(&desk.services.post, &body, None, cx, &mut desk.courier());
     let push = match done {
         Done::Push(push) => push,
-        Done::Reply(reply) => return Ok(reply.into()),
-        Done::Sent(_) => return Err(Answer::bad("this is no push")),
+        done => return desk.finish(done).await,
     };
     let to = push.to.clone();
     let request = Request::of_push(*push, now_ms, || desk.courier().message_id());

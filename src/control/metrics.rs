@@ -218,10 +218,67 @@ impl Node {
         sheet.counter("store_busy", busy, Some(Unit::Seconds), seconds)
     }
 
+    /// What the node is among others.
+    fn cluster(&self, sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
+        if self.services.post.others.is_none() {
+            return Ok(());
+        }
+        let stats = &self.services.cluster;
+        for (name, help, gauge) in [
+            ("cluster_up", "1 while the node has its lease", &stats.up),
+            (
+                "bus_up",
+                "1 while the node hears itself on the bus",
+                &stats.hears,
+            ),
+            ("nodes", "Nodes that are alive", &stats.nodes),
+        ] {
+            sheet.gauge(name, help, None, gauge.get())?;
+        }
+        for (name, help, counter) in [
+            ("bus_received", "Words heard on the bus", &stats.words_in),
+            (
+                "bus_sent",
+                "Words published, but those of scripts",
+                &stats.words_out,
+            ),
+            (
+                "bus_gaps",
+                "Times that words may have been missed",
+                &stats.gaps,
+            ),
+            (
+                "bus_dropped",
+                "Words that a full mailbox refused",
+                &stats.dropped,
+            ),
+            ("errands", "Errands to other nodes done", &stats.errands),
+            (
+                "errands_lost",
+                "Errands that could not be done",
+                &stats.errands_lost,
+            ),
+            (
+                "inboxes_compared",
+                "Sessions whose inbox was compared",
+                &stats.compared,
+            ),
+            (
+                "sessions_rebound",
+                "Sessions that were written down anew",
+                &stats.rebound,
+            ),
+        ] {
+            sheet.counter(name, help, None, counter.get())?;
+        }
+        Ok(())
+    }
+
     /// What the connections have in common.
     fn tables(&self, sheet: &mut Sheet<'_, '_>) -> Result<(), Error> {
         let Services { node, post, .. } = &*self.services;
         self.store(sheet)?;
+        self.cluster(sheet)?;
         sheet.gauge(
             "watches",
             "Users whose coming and going connections watch, each as often as it is watched",

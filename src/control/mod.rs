@@ -29,18 +29,20 @@ use axum::routing::{delete, get, post};
 use crossbeam_channel::Sender;
 use serde_json::json;
 
-use crate::command::{Letter, ReplyTo};
+use crate::command::{HeardBy, Letter, Parting, ReplyTo};
 use crate::hub::ids::MessageIds;
 use crate::hub::node::Node;
 use crate::hub::post::{Circumstances, Post};
 use crate::hub::traces::Traces;
 use crate::inbox::service::{Outcome, Request};
-use crate::mailbox::{StoreBox, Switchboard};
+use crate::mailbox::{AwayBox, StoreBox, Switchboard};
 use crate::parts::gate::Gate;
 use crate::parts::time::{TICK_MS, Tick};
+use crate::protocol::away::{CLUSTER_DOWN, Elsewhere, Errand, Heard};
 use crate::protocol::limits::Limit;
+use crate::protocol::order::Done;
 use crate::session::rules::Rules;
-use crate::stats::{ReactorStats, StoreStats, Strikes};
+use crate::stats::{ClusterStats, ReactorStats, StoreStats, Strikes};
 use answer::Answer;
 use courier::Courier;
 pub use serve::{Control, bind, serve};
@@ -81,6 +83,9 @@ pub struct Services {
     pub traces: Arc<Traces>,
     pub switchboard: Switchboard,
     pub store: StoreBox,
+    pub away: AwayBox,
+    /// Of a node that is alone nobody looks at them.
+    pub cluster: Arc<ClusterStats>,
     /// Whether the store does what it is asked.
     pub store_stats: Arc<StoreStats>,
     pub stats: Arc<[Arc<ReactorStats>]>,
@@ -145,6 +150,42 @@ impl Desk {
                 StatusCode::GATEWAY_TIMEOUT,
                 "it is not known whether it was done: repeat it with the same uniqueMsgid",
             )),
+        }
+    }
+
+    /// Sends an errand to the other nodes, and waits for what comes of it.
+    async fn send_away(&self, errand: Errand) -> Heard {
+        let (sender, answered) = tokio::sync::oneshot::channel();
+        let reply = HeardBy::Call(Box::new(move |heard| {
+            // Whoever asked may have gone.
+            let _ = sender.send(heard);
+        }));
+        if self.services.away.send(Parting { errand, reply }).is_err() {
+            return Heard::Lost;
+        }
+        match tokio::time::timeout(STORE_PATIENCE, answered).await {
+            Ok(Ok(heard)) => heard,
+            _ => Heard::Lost,
+        }
+    }
+
+    /// Where users have sessions elsewhere. Errors: that cannot be asked now.
+    async fn find(&self, uids: Vec<String>) -> Result<Vec<Vec<Elsewhere>>, Answer> {
+        if !self.services.post.has_directory() {
+            return Ok(vec![Vec::new(); uids.len()]);
+        }
+        match self.send_away(Errand::Find(uids)).await {
+            Heard::Found(found) => Ok(found),
+            _ => Err(CLUSTER_DOWN.into()),
+        }
+    }
+
+    /// What is answered, if need be when other nodes have been heard.
+    async fn finish(&self, done: Done<'_>) -> Result<Answer, Answer> {
+        match done {
+            Done::Reply(reply) => Ok(reply.into()),
+            Done::Away(errand, unheard) => Ok(unheard.reply(self.send_away(errand).await).into()),
+            Done::Sent(_) | Done::Push(_) => Err(Answer::bad("this is no push")),
         }
     }
 
@@ -226,9 +267,15 @@ async fn health(State(desk): Shared) -> Answer {
     Answer::ok(json!("healthy"))
 }
 
-/// This part starts when all reactors listen, so only leaving or being full makes a node unready.
+/// This part starts when all reactors listen, so leaving, being full, or not hearing the other
+/// nodes makes a node unready.
 async fn ready(State(desk): Shared) -> Result<Answer, Answer> {
-    nodes::room(&desk).map(|_| Answer::ok(json!("ready")))
+    nodes::room(&desk)?;
+    let cluster = &desk.services.cluster;
+    if desk.services.post.others.is_some() && !cluster.is_whole() {
+        return Err(CLUSTER_DOWN.into());
+    }
+    Ok(Answer::ok(json!("ready")))
 }
 
 /// Unix time in milliseconds.

@@ -45,7 +45,20 @@ pub async fn list(State(desk): Shared) -> Answer {
     let services = &desk.services;
     let node = &services.node;
     let (users, sessions) = services.post.roster.counts();
-    Answer::ok(json!([{
+    let others = services.post.others.as_ref().map(|others| others.all());
+    let others = others.iter().flat_map(|others| others.iter()).map(|other| {
+        json!({
+            "node": other.name,
+            "url": other.public_url,
+            "wsUrl": other.ws_url,
+            "connections": other.connections,
+            "maxConnections": other.max_connections,
+            "users": other.users,
+            "sessions": other.sessions,
+            "draining": other.is_draining,
+        })
+    });
+    let this = json!({
         "node": node.name,
         "url": node.public_url,
         "wsUrl": node.ws_url,
@@ -56,16 +69,29 @@ pub async fn list(State(desk): Shared) -> Answer {
         "draining": node.is_draining(),
         "uptimeSecs": services.started.elapsed().as_secs(),
         "version": env!("CARGO_PKG_VERSION"),
-    }]))
+    });
+    Answer::ok(std::iter::once(this).chain(others).collect())
 }
 
 pub async fn least_loaded(State(desk): Shared) -> Result<Answer, Answer> {
-    let node = &desk.services.node;
-    let room = room(&desk)?;
+    let services = &desk.services;
+    let node = &services.node;
+    let here = room(&desk);
+    let own_room = here.as_ref().map_or(0, |room| *room);
+    let others = services.post.others.as_ref().map(|others| others.all());
+    let others = others.iter().flat_map(|others| others.iter());
+    let roomiest = others.max_by_key(|other| other.room());
+    if let Some(other) = roomiest.filter(|other| other.room() > own_room) {
+        return Ok(Answer::ok(json!({
+            "node": other.name,
+            "url": other.public_url.as_ref().unwrap_or(&other.ws_url),
+            "room": other.room(),
+        })));
+    }
     Ok(Answer::ok(json!({
         "node": node.name,
         "url": node.public_url.as_ref().unwrap_or(&node.ws_url),
-        "room": room,
+        "room": here?,
     })))
 }
 

@@ -147,6 +147,7 @@ impl Rig {
             watches: Arc::new(Watches::default()),
             codes: UserCodes::new(&[7; 32]),
             node: node.clone(),
+            others: None,
         });
         let stats: Arc<[_]> = (0..2).map(|_| Arc::new(ReactorStats::default())).collect();
         let services = Services {
@@ -155,6 +156,8 @@ impl Rig {
             traces: Arc::default(),
             switchboard: Switchboard::new(mailboxes),
             store: store(),
+            away: AwayBox::default(),
+            cluster: Arc::default(),
             store_stats: Arc::default(),
             stats: stats.clone(),
             drain: crossbeam_channel::bounded(1).0,

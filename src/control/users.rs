@@ -1,4 +1,4 @@
-//! Users and their sessions on this node: who is here, and who has to go.
+//! Users and their sessions on all nodes: who is where, and who has to go.
 
 use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::StatusCode;
@@ -11,12 +11,10 @@ use super::answer::Answer;
 use super::{Desk, Shared, circumstances};
 use crate::command::Bye;
 use crate::hub::roster::SessionView;
+use crate::protocol::away::{CLUSTER_DOWN, Elsewhere, Errand, Heard};
 use crate::protocol::identity::is_id;
-use crate::protocol::metadata::Metadata;
+use crate::protocol::metadata::{ANONYMOUS, Metadata};
 use crate::protocol::outbound::SessionId;
-
-/// The device of a session that has named none.
-const DEVICE_DEFAULT: &str = "default";
 
 /// What the path names, decoded.
 pub struct At<T>(pub T);
@@ -61,22 +59,22 @@ pub async fn online(State(desk): Shared, request: Request) -> Result<Answer, Ans
     let uids: Vec<&str> = items(&list).collect();
     let live = desk.live.get();
     let cx = circumstances(&live);
-    let reply = desk.services.post.online(&uids, cx, &mut desk.courier())?;
-    Ok(reply.into())
+    let done = desk.services.post.online(&uids, cx, &mut desk.courier())?;
+    desk.finish(done).await
 }
 
 pub async fn show(State(desk): Shared, At(uid): At<String>) -> Result<Answer, Answer> {
     let uid = user_id(uid)?;
-    let sessions = desk.services.post.roster.sessions(&uid);
+    let found = desk.find(vec![uid.clone()]).await?;
+    let mut sessions: Vec<Shown> = found.into_iter().flatten().map(Shown::from).collect();
+    let here = desk.services.post.roster.sessions(&uid);
+    sessions.extend(here.iter().map(|session| Shown::of(&desk, session)));
+    sessions.sort_by_key(|shown| shown.age);
     // Called by the newest that is online, as everywhere; who is not here is called by the id.
-    let newest = sessions.iter().rfind(|session| session.is_online);
-    let name = newest
-        .or(sessions.last())
-        .map_or(uid.as_str(), |session| session.identity.name());
-    let views: Vec<Value> = sessions
-        .iter()
-        .map(|session| view(&desk, &uid, session))
-        .collect();
+    let newest = sessions.iter().rfind(|shown| shown.is_online);
+    let name = newest.or(sessions.last()).map(|shown| &shown.name);
+    let name = name.filter(|name| !name.is_empty()).unwrap_or(&uid);
+    let views: Vec<&Value> = sessions.iter().map(|shown| &shown.view).collect();
     Ok(Answer::ok(json!({
         "userId": uid,
         "userName": name,
@@ -88,33 +86,58 @@ pub async fn show(State(desk): Shared, At(uid): At<String>) -> Result<Answer, An
 /// Ends all sessions of a user, those that said goodbye among them.
 pub async fn close_all(State(desk): Shared, At(uid): At<String>) -> Result<Answer, Answer> {
     let uid = user_id(uid)?;
+    let kicked = kick(&desk, &uid, None).await?;
     let sessions = desk.services.post.roster.sessions(&uid);
-    Ok(close(&desk, &uid, &sessions))
+    Ok(close(&desk, &sessions, kicked))
 }
 
 /// Ends one session.
 pub async fn close_one(State(desk): Shared, At(id): At<String>) -> Result<Answer, Answer> {
-    let services = &desk.services;
+    let post = &desk.services.post;
     let nowhere = || Answer::error(StatusCode::NOT_FOUND, "there is no such session here");
-    let uid = SessionId::uid_in(&id, &services.node.name).ok_or_else(nowhere)?;
-    let mut sessions = services.post.roster.sessions(uid);
-    sessions.retain(|session| session_id(&desk, uid, session) == id);
-    if sessions.is_empty() {
-        return Err(nowhere());
+    let names = post.others.as_ref().map(|others| others.all());
+    let others = names.iter().flat_map(|others| others.iter());
+    let names = others.map(|node| node.name.as_str());
+    let uid = SessionId::uid_in(&id, &post.node.name);
+    if let Some(uid) = uid {
+        let mut sessions = post.roster.sessions(uid);
+        sessions.retain(|session| post.name_of(session) == id);
+        if sessions.is_empty() {
+            return Err(nowhere());
+        }
+        return Ok(close(&desk, &sessions, Vec::new()));
     }
-    Ok(close(&desk, uid, &sessions))
+    let mut elsewhere = names.map(|node| SessionId::uid_in(&id, node));
+    let uid = elsewhere.find_map(|uid| uid).ok_or_else(nowhere)?;
+    match kick(&desk, uid, Some(id.clone())).await? {
+        kicked if kicked.is_empty() => Err(nowhere()),
+        kicked => Ok(close(&desk, &[], kicked)),
+    }
 }
 
-fn close(desk: &Desk, uid: &str, sessions: &[SessionView]) -> Answer {
+/// Ends a user's sessions on other nodes, or one of them. Returns their names.
+async fn kick(desk: &Desk, uid: &str, session: Option<String>) -> Result<Vec<String>, Answer> {
+    if !desk.services.post.has_directory() {
+        return Ok(Vec::new());
+    }
+    let uid = uid.to_owned();
+    match desk.send_away(Errand::Kick { uid, session }).await {
+        Heard::Kicked(kicked) => Ok(kicked),
+        _ => Err(CLUSTER_DOWN.into()),
+    }
+}
+
+/// Ends sessions here. `closed`: those that were told to end elsewhere.
+fn close(desk: &Desk, sessions: &[SessionView], mut closed: Vec<String>) -> Answer {
     let switchboard = &desk.services.switchboard;
-    let mut closed = Vec::with_capacity(sessions.len());
+    let all = closed.len() + sessions.len();
     for session in sessions {
         // One reactor that is behind does not spare the sessions of the others.
         if switchboard.close(session.key, Bye::Kicked).is_ok() {
-            closed.push(session_id(desk, uid, session));
+            closed.push(desk.services.post.name_of(session));
         }
     }
-    if closed.len() < sessions.len() {
+    if closed.len() < all {
         let msg = "the node is busy, try again";
         return Answer::error(StatusCode::SERVICE_UNAVAILABLE, msg)
             .with(json!({"reason": "busy", "closed": closed}));
@@ -122,25 +145,49 @@ fn close(desk: &Desk, uid: &str, sessions: &[SessionView]) -> Answer {
     Answer::ok(json!({ "closed": closed }))
 }
 
-fn view(desk: &Desk, uid: &str, session: &SessionView) -> Value {
-    let extra = session.extra.as_deref();
-    let device = extra.and_then(|extra| extra.device.as_deref());
-    let nothing = Metadata::default();
-    json!({
-        "sessionId": session_id(desk, uid, session),
-        "device": device.unwrap_or(DEVICE_DEFAULT),
-        "since": u64::from(session.since_secs) * 1000,
-        "online": session.is_online,
-        "metadata": extra.map_or(&nothing, |extra| &extra.metadata),
-    })
+/// A session on whatever node.
+struct Shown {
+    age: (u32, u16),
+    name: String,
+    is_online: bool,
+    view: Value,
 }
 
-fn session_id(desk: &Desk, uid: &str, session: &SessionView) -> String {
-    SessionId {
-        node: &desk.services.node.name,
-        uid,
-        since_secs: session.since_secs,
-        ordinal: session.ordinal,
+impl Shown {
+    fn of(desk: &Desk, session: &SessionView) -> Shown {
+        let extra = session.extra.as_deref();
+        let device = extra.and_then(|extra| extra.device.as_deref());
+        let nothing = Metadata::default();
+        let node = &desk.services.node.name;
+        Shown {
+            age: (session.since_secs, session.ordinal),
+            name: session.identity.name().to_owned(),
+            is_online: session.is_online,
+            view: json!({
+                "sessionId": desk.services.post.name_of(session),
+                "node": node,
+                "device": device.unwrap_or(ANONYMOUS),
+                "since": u64::from(session.since_secs) * 1000,
+                "online": session.is_online,
+                "metadata": extra.map_or(&nothing, |extra| &extra.metadata),
+            }),
+        }
     }
-    .to_string()
+}
+
+impl From<Elsewhere> for Shown {
+    fn from(Elsewhere { node, entry }: Elsewhere) -> Shown {
+        Shown {
+            age: (entry.since_secs, entry.ordinal),
+            is_online: true,
+            view: json!({
+                "sessionId": entry.session,
+                "node": node,
+                "device": entry.device,
+                "since": u64::from(entry.since_secs) * 1000,
+                "online": true,
+            }),
+            name: entry.uname,
+        }
+    }
 }

@@ -3,7 +3,9 @@
 pub mod addresses;
 pub mod code;
 pub mod ids;
+pub mod lives;
 pub mod node;
+pub mod others;
 pub mod post;
 pub mod push;
 pub mod roster;

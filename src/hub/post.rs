@@ -4,24 +4,27 @@
 //! Owns: the watches of the node. What is stored is not carried out here, but by the store.
 //! Neighbours: a [`Carrier`] brings frames to connections; each thread has its own way to do so.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::code::UserCodes;
 use super::node::Node;
+use super::others::Others;
 use super::push;
-use super::roster::{Roster, Sessions};
+use super::roster::{Roster, SessionView, Sessions};
 use super::watches::Watches;
 use crate::parts::key::Key;
+pub use crate::protocol::away::Selector;
+use crate::protocol::away::{Elsewhere, Errand, Parcel, Unheard};
 use crate::protocol::envelope::{Body, Envelope, Head, MessageId, Text, Trigger};
 use crate::protocol::identity::{ID_BYTES_MAX, Identity, is_id, not_an_id};
 use crate::protocol::limits::{Limit, Limits};
 use crate::protocol::order::{
     Deliveries, Done, Fault, GroupView, Order, Reply, STORE_DOWN, Targets,
 };
-use crate::protocol::outbound;
+use crate::protocol::outbound::{self, SessionId};
 
 /// A queue on the way is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +38,12 @@ pub trait Carrier {
     -> Result<(), Jammed>;
     /// Brings a whole frame to everybody who is online, or to those that `selector` matches.
     fn broadcast(&mut self, frame: Vec<u8>, selector: Option<Selector>) -> Result<(), Jammed>;
+    /// Lets other nodes do something of which nothing is to be heard. Where they are too far
+    /// behind it is lost.
+    fn send_away(&mut self, errand: Errand);
     /// Notes that a limit has struck.
     fn strike(&mut self, limit: Limit);
 }
-
-/// Pairs of metadata that a connection must have.
-pub type Selector = Vec<(String, String)>;
 
 /// Who gives an order.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +66,8 @@ pub struct Post {
     pub watches: Arc<Watches>,
     pub codes: UserCodes,
     pub node: Arc<Node>,
+    /// None: there are none, and never will be.
+    pub others: Option<Arc<Others>>,
 }
 
 impl Post {
@@ -83,7 +88,7 @@ impl Post {
             } => {
                 self.watch(sender.key, watch, unwatch, cx, carrier)?;
                 let asked = [uids.as_slice(), watch.as_slice()].concat();
-                self.online(&asked, cx, carrier).map(Done::Reply)
+                self.online(&asked, cx, carrier)
             }
             Order::Push { body } => {
                 let from = Some(sender.identity.uid());
@@ -110,8 +115,8 @@ impl Post {
             if to.len() > 1 && !seen.insert(*target) {
                 continue;
             }
-            let sessions = self.find(target);
-            if sessions.is_empty() {
+            let Meant { sessions, away } = self.find(target);
+            if sessions.is_empty() && away.is_none() {
                 deliveries.missing.push(target);
                 continue;
             }
@@ -119,6 +124,14 @@ impl Post {
                 from: sender.identity.uid(),
                 ..from_client(Body::Raw(msg), cx, carrier)
             };
+            if let Some((uid, only)) = away {
+                let parcel = parcel(uid, only, None, &envelope);
+                let missing = sessions.is_empty().then_some(*target);
+                deliveries.away.push((parcel, missing));
+            }
+            if sessions.is_empty() {
+                continue;
+            }
             match deliver(&sessions, &envelope, carrier) {
                 Ok(id) => deliveries.accepted.push((target, id)),
                 Err(Jammed) => deliveries.refused.push(target),
@@ -128,17 +141,24 @@ impl Post {
     }
 
     /// A group as its members see it. Where it has changed, those that are online hear of it,
-    /// all but the session `but`, which is answered.
+    /// all but the session `but`, which is answered. `elsewhere`: the sessions of others of the
+    /// audience, or members, on other nodes.
     pub fn group(
         &self,
         id: &str,
         members: &[String],
         audience: Option<(&[String], Option<Key>)>,
+        elsewhere: &HashMap<String, Vec<Elsewhere>>,
         carrier: &mut impl Carrier,
     ) -> GroupView {
+        let name_elsewhere = |uid: &String| {
+            let sessions = elsewhere.get(uid)?.iter();
+            let newest = sessions.max_by_key(|of| (of.entry.since_secs, of.entry.ordinal))?;
+            Some(newest.entry.uname.clone()).filter(|name| !name.is_empty())
+        };
         let name = |uid: &String| match self.roster.identity(uid) {
             Some(identity) => identity.name().to_owned(),
-            None => uid.clone(),
+            None => name_elsewhere(uid).unwrap_or_else(|| uid.clone()),
         };
         let view = GroupView {
             group_id: id.to_owned(),
@@ -154,21 +174,46 @@ impl Post {
             let write = |out: &mut Vec<u8>| outbound::group_text(&view, &mut Text(out));
             // Whoever is too far behind to hear it can ask; the carrier has counted it.
             let _ = carrier.carry(&sessions, Head::Bare, &write);
+            let mut tail = Vec::new();
+            write(&mut tail);
+            let tail: Arc<[u8]> = tail.into();
+            let parcel = |uid: &String| Parcel {
+                uid: uid.clone(),
+                only: None,
+                selector: None,
+                head: Head::Bare,
+                tail: tail.clone(),
+            };
+            let is_unknown = self.others.is_some() && !self.has_directory();
+            let is_away = |uid: &&String| is_unknown || elsewhere.contains_key(*uid);
+            let away = audience.iter().filter(is_away);
+            let parcels: Vec<Parcel> = away.map(parcel).collect();
+            if !parcels.is_empty() {
+                carrier.send_away(Errand::Carry(parcels));
+            }
         }
         view
     }
 
     /// The connections of a user, or the one that a user code names.
-    fn find(&self, target: &str) -> Sessions {
+    fn find(&self, target: &str) -> Meant {
+        let has_others = self.others.is_some();
         if target.len() <= ID_BYTES_MAX {
-            return self.roster.find(target);
+            return Meant {
+                sessions: self.roster.find(target),
+                away: has_others.then(|| (target.to_owned(), None)),
+            };
         }
-        let Some((key, uid)) = self.codes.read(target) else {
-            return Sessions::new();
+        let Some((mark, uid)) = self.codes.read(target) else {
+            return Meant::default();
         };
         let mut sessions = self.roster.find(&uid);
-        sessions.retain(|session| *session == key);
-        sessions
+        sessions.retain(|session| *session == self.node.marked(mark));
+        let is_elsewhere = has_others && sessions.is_empty();
+        Meant {
+            sessions,
+            away: is_elsewhere.then_some((uid, Some(mark))),
+        }
     }
 
     fn watch(
@@ -184,33 +229,116 @@ impl Post {
         }
         self.watches.unwatch(key, unwatch);
         let watched = self.watches.watch(key, watch, cx.limits.watches_max);
-        watched.map_err(|_| {
+        let watched = watched.map_err(|_| {
             carrier.strike(Limit::Watches);
             let max = cx.limits.watches_max;
             let message = format!("a connection watches {max} users at most");
             Fault::new(400, "").saying(message)
-        })
+        });
+        if self.has_directory() && !(watch.is_empty() && unwatch.is_empty()) {
+            let changed = watch.iter().chain(unwatch);
+            carrier.send_away(Errand::Watch(
+                changed.map(|uid| (*uid).to_owned()).collect(),
+            ));
+        }
+        watched
+    }
+
+    /// A session's name.
+    pub fn name_of(&self, session: &SessionView) -> String {
+        let id = SessionId {
+            node: &self.node.name,
+            uid: session.identity.uid(),
+            since_secs: session.since_secs,
+            ordinal: session.ordinal,
+        };
+        id.to_string()
+    }
+
+    /// Those of a user's sessions here that have one of these names.
+    pub fn named(&self, uid: &str, names: &[String]) -> Sessions {
+        let sessions = self.roster.sessions(uid);
+        let named = sessions
+            .iter()
+            .filter(|of| names.contains(&self.name_of(of)));
+        named.map(|session| session.key).collect()
+    }
+
+    /// It is known who is on which of several nodes.
+    pub fn has_directory(&self) -> bool {
+        let others = self.others.as_ref();
+        others.is_some_and(|others| others.has_directory)
     }
 
     /// Who of `uids` is online; where none are named, how many are.
-    pub fn online(
+    pub fn online<'a>(
         &self,
         uids: &[&str],
         cx: Circumstances<'_>,
         carrier: &mut impl Carrier,
-    ) -> Result<Reply, Fault> {
+    ) -> Result<Done<'a>, Fault> {
         check_targets(uids.len(), cx.limits, carrier)?;
         if uids.is_empty() {
-            let (users, sessions) = self.roster.counts();
-            let name = self.node.name.as_str();
-            let counts = json!({"onlineNum": sessions, "users": users, "nodes": {name: sessions}});
-            return Ok(Reply::ok(counts));
+            return Ok(Done::Reply(Reply::ok(self.counts())));
         }
-        let online: serde_json::Map<String, Value> = uids
-            .iter()
-            .map(|uid| ((*uid).to_owned(), self.roster.is_online(uid).into()))
-            .collect();
-        Ok(Reply::ok(json!({ "online": online })))
+        let mut known = Map::new();
+        let mut asked = Vec::new();
+        for uid in uids {
+            let is_here = self.roster.is_online(uid);
+            if is_here || !self.has_directory() {
+                known.insert((*uid).to_owned(), is_here.into());
+            } else {
+                asked.push((*uid).to_owned());
+            }
+        }
+        if asked.is_empty() {
+            return Ok(Done::Reply(Reply::ok(json!({ "online": known }))));
+        }
+        let errand = Errand::Find(asked.clone());
+        Ok(Done::Away(
+            errand,
+            Box::new(Unheard::Online { known, asked }),
+        ))
+    }
+
+    /// How many sessions and users there are, on all nodes. A user on several counts on each.
+    fn counts(&self) -> Value {
+        let (mut users, mut sessions) = self.roster.counts();
+        let mut nodes = Map::new();
+        nodes.insert(self.node.name.clone(), sessions.into());
+        let others = self.others.as_ref().map(|others| others.all());
+        for node in others.iter().flat_map(|others| others.iter()) {
+            users += node.users;
+            sessions += node.sessions;
+            nodes.insert(node.name.clone(), node.sessions.into());
+        }
+        json!({"onlineNum": sessions, "users": users, "nodes": nodes})
+    }
+}
+
+/// Whom a target means.
+#[derive(Default)]
+struct Meant {
+    sessions: Sessions,
+    /// Who may be on other nodes as well, and which session of his alone is meant.
+    away: Option<(String, Option<u64>)>,
+}
+
+/// An envelope for a user's sessions on other nodes.
+pub fn parcel(
+    uid: String,
+    only: Option<u64>,
+    selector: Option<Selector>,
+    envelope: &Envelope<'_>,
+) -> Parcel {
+    let mut tail = Vec::new();
+    envelope.write_tail(&mut tail);
+    Parcel {
+        uid,
+        only,
+        selector,
+        head: envelope.head(),
+        tail: tail.into(),
     }
 }
 

@@ -5,7 +5,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::post::{Carrier, Circumstances, Jammed, Post, Selector, deliver};
+use super::post::{Carrier, Circumstances, Jammed, Post, Selector, deliver, parcel};
+use crate::protocol::away::{Addressed, Errand, Unheard};
 use crate::protocol::body;
 use crate::protocol::compact::{TooDeep, compact};
 use crate::protocol::envelope::{Body, Envelope, MessageId, Trigger};
@@ -94,7 +95,7 @@ fn outcome<'d>(
         return broadcast(&message, selector, carrier).map(Done::Reply);
     }
     if is_live {
-        return address(post, &message, targets, selector, carrier).map(Done::Reply);
+        return Ok(address(post, &message, targets, selector, carrier));
     }
     Ok(Done::Push(Box::new(StoredPush {
         to: targets,
@@ -179,46 +180,45 @@ fn broadcast(
     });
     carrier
         .broadcast(encoded, selector)
-        .map_err(|Jammed| busy().with(json!({"reason": "busy"})))?;
+        .map_err(|Jammed| Reply::busy())?;
     Ok(Reply::ok(json!({"*": id.to_string()})))
 }
 
-/// One id for each target, shared by the sessions of that user.
-fn address(
+/// One id for each target, shared by the sessions of that user, on whatever nodes.
+fn address<'d>(
     post: &Post,
     message: &Message,
     targets: Vec<String>,
     selector: Option<Selector>,
     carrier: &mut impl Carrier,
-) -> Result<Reply, Reply> {
-    let (mut sent, mut unknown, mut refused) = (Map::new(), Vec::new(), Vec::new());
+) -> Done<'d> {
+    let mut addressed = Addressed::default();
+    let mut parcels = Vec::new();
     for target in targets {
         let sessions = match &selector {
             None => post.roster.find(&target),
             Some(selector) => post.roster.find_matching(&target, selector),
         };
+        let envelope = message.envelope(carrier.message_id());
+        if post.others.is_some() {
+            addressed.away.push(target.clone());
+            parcels.push(parcel(target.clone(), None, selector.clone(), &envelope));
+        }
         if sessions.is_empty() {
-            unknown.push(target);
+            addressed.unknown.push((target, envelope.message_id));
             continue;
         }
-        let envelope = message.envelope(carrier.message_id());
         match deliver(&sessions, &envelope, carrier) {
             Ok(id) => {
-                sent.insert(target, id.to_string().into());
+                addressed.sent.insert(target, id.to_string().into());
             }
-            Err(Jammed) => refused.push(target),
+            Err(Jammed) => addressed.refused.push(target),
         }
     }
-    if !refused.is_empty() {
-        let content =
-            json!({"reason": "busy", "sent": sent, "notSent": refused, "unknown": unknown});
-        return Err(busy().with(content));
+    if parcels.is_empty() {
+        return Done::Reply(addressed.reply(&[]));
     }
-    Ok(if unknown.is_empty() {
-        Reply::ok(sent.into())
-    } else {
-        Reply::unknown(unknown)
-    })
+    Done::Away(Errand::Carry(parcels), Box::new(Unheard::Push(addressed)))
 }
 
 impl Message {
@@ -287,13 +287,6 @@ impl Message {
 
 fn bad(msg: impl Into<std::borrow::Cow<'static, str>>) -> Reply {
     Reply::error(400, msg)
-}
-
-fn busy() -> Reply {
-    Reply::error(
-        503,
-        "this node is too far behind to take more: try again in a moment",
-    )
 }
 
 /// A random UUID (version 4) out of 128 random bits.

@@ -31,7 +31,7 @@ pub type Sessions = SmallVec<[Key; 4]>;
 
 /// Told that a user came (true) or went, in the order in which it happened. It is called under
 /// the lock of the user's shard: it must be short, and must not call the roster.
-pub type OnPresence = Box<dyn Fn(&str, bool) + Send + Sync>;
+pub type OnPresence = Arc<dyn Fn(&str, bool) + Send + Sync>;
 
 pub struct Roster {
     hasher: RandomState,
@@ -86,6 +86,13 @@ pub struct Bound {
     pub replaced: Sessions,
     /// One of them, because the user had too many.
     pub is_one_too_many: bool,
+}
+
+/// How far somebody has come who goes through all sessions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    shard: usize,
+    slot: usize,
 }
 
 /// What a user's sessions mean for one more.
@@ -311,16 +318,27 @@ impl Roster {
         let shard = self.shard(hash);
         let mut views: Vec<SessionView> = shard
             .of(hash, uid)
-            .map(|session| SessionView {
-                key: session.key,
-                identity: session.identity.clone(),
-                since_secs: session.since_secs,
-                ordinal: session.ordinal,
-                is_online: session.is_online,
-                extra: shard.extras.get(&session.key).cloned(),
-            })
+            .map(|session| shard.view(session))
             .collect();
         views.sort_by_key(|view| (view.since_secs, view.ordinal));
+        views
+    }
+
+    /// Some of the sessions behind `place`, `count` at most; none where there are no more. Who
+    /// comes meanwhile may be left out.
+    pub fn page(&self, place: &mut Place, count: usize) -> Vec<SessionView> {
+        let mut views = Vec::new();
+        while place.shard < SHARDS && views.len() < count {
+            let shard = unpoisoned(&self.shards[place.shard]);
+            while place.slot < shard.sessions.slots() && views.len() < count {
+                let session = shard.sessions.get(place.slot);
+                views.extend(session.map(|session| shard.view(session)));
+                place.slot += 1;
+            }
+            if place.slot == shard.sessions.slots() {
+                (place.shard, place.slot) = (place.shard + 1, 0);
+            }
+        }
         views
     }
 
@@ -362,6 +380,17 @@ impl Shard {
             .iter_hash(hash)
             .filter_map(|&slot| Some((slot, self.sessions.get(slot as usize)?)))
             .filter(move |(_, session)| session.identity.is(uid))
+    }
+
+    fn view(&self, session: &Session) -> SessionView {
+        SessionView {
+            key: session.key,
+            identity: session.identity.clone(),
+            since_secs: session.since_secs,
+            ordinal: session.ordinal,
+            is_online: session.is_online,
+            extra: self.extras.get(&session.key).cloned(),
+        }
     }
 
     fn is_there(&self, hash: u64, uid: &str) -> bool {

@@ -102,17 +102,19 @@ impl Watches {
         }
     }
 
-    /// Ends all watches of a connection that is gone.
-    pub fn forget(&self, key: Key) {
+    /// Ends all watches of a connection that is gone, and returns whom it watched.
+    pub fn forget(&self, key: Key) -> Vec<Arc<str>> {
         // Its own watches it sees without fail: they were entered by the thread that is here now.
         if self.is_empty() {
-            return;
+            return Vec::new();
         }
         let mut shard = self.shard_of_key(key);
-        for uid in shard.remove(&key).unwrap_or_default() {
-            self.strike(&uid, key);
+        let watched = shard.remove(&key).unwrap_or_default();
+        for uid in &watched {
+            self.strike(uid, key);
         }
         room::give_back(&mut shard);
+        watched
     }
 
     /// Who is to be told of `uid`. Cheap while nobody watches anybody.
@@ -127,6 +129,14 @@ impl Watches {
             .get(uid)
             .map(|watching| watching.iter().copied().collect())
             .unwrap_or_default()
+    }
+
+    /// Everybody who is watched.
+    pub fn watched(&self) -> Vec<Arc<str>> {
+        let shards = self.by_uid.iter().map(unpoisoned);
+        shards
+            .flat_map(|shard| shard.keys().cloned().collect::<Vec<_>>())
+            .collect()
     }
 
     /// Watches in all.

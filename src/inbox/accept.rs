@@ -13,7 +13,7 @@ use crate::protocol::envelope::MessageId;
 /// Rows of old messages that are cleared away with each new one, at most.
 const TRIM: usize = 4;
 /// Rows that are looked at for the oldest message of one sender.
-const LOOK: usize = 256;
+pub const LOOK: usize = 256;
 
 /// A message for one user.
 #[derive(Clone, Debug, PartialEq)]
@@ -331,7 +331,7 @@ impl Books<'_> {
 }
 
 /// Tells bodies apart: what the sender wrote, and nothing that the server added.
-fn hash(body: &EntryBody) -> [u8; 16] {
+pub fn hash(body: &EntryBody) -> [u8; 16] {
     let mut hash = Sha256::new();
     let mut part = |text: &str| {
         hash.update((text.len() as u64).to_be_bytes());

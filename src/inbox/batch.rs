@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::rows::{self, Broken, Rows, Visit};
 use super::service::{Outcome, Request};
-use super::{Books, InboxRules, Presence, Ring, epoch_at};
+use super::{Books, InboxRules, Presence, PresenceChange, Ring, epoch_at};
 use crate::parts::faults::{Mutant, Point};
 
 /// Messages of groups that are brought to their members with one batch, at most.
@@ -47,6 +47,44 @@ pub enum Failure {
     Unknown(Broken),
 }
 
+/// Who carries out batches, and does what is to be done without being asked for.
+pub trait Backend: Send {
+    fn carry_out(&mut self, requests: &[&Request], scene: &Scene<'_>) -> Batch;
+    /// How long there is nothing to do without a request.
+    fn patience(&self, now: Moment) -> Duration;
+    /// The store works again: what an earlier batch left is looked for.
+    fn look_for_work(&mut self);
+}
+
+/// The contract over rows that this process reads and changes itself.
+pub struct OverRows {
+    store: Box<dyn Store>,
+    batches: Batches,
+}
+
+impl OverRows {
+    pub fn new(store: Box<dyn Store>) -> OverRows {
+        OverRows {
+            store,
+            batches: Batches::default(),
+        }
+    }
+}
+
+impl Backend for OverRows {
+    fn carry_out(&mut self, requests: &[&Request], scene: &Scene<'_>) -> Batch {
+        self.batches.carry_out(&mut *self.store, requests, scene)
+    }
+
+    fn patience(&self, now: Moment) -> Duration {
+        self.batches.patience(now)
+    }
+
+    fn look_for_work(&mut self) {
+        self.batches.look_for_work();
+    }
+}
+
 /// What all requests of a batch have in common.
 pub struct Scene<'a> {
     pub presence: &'a dyn Presence,
@@ -70,6 +108,10 @@ pub struct Batch {
     /// In the order of the requests; none where nobody knows, and nobody is told.
     pub outcomes: Vec<Option<Outcome>>,
     pub rings: Vec<Ring>,
+    /// Comings and goings of users whom this node watches, on any node.
+    pub presence: Vec<PresenceChange>,
+    /// Rings may have been lost, and nobody knows whose: whoever is here should look.
+    pub is_gap: bool,
     /// Users who may have got something: their connections should look.
     pub to_look: Vec<String>,
     /// The store does not do what it is asked: not known, or down.

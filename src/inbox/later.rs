@@ -7,7 +7,7 @@ use super::rows::{self, Broken};
 use crate::protocol::envelope::MessageId;
 
 /// When a due message that found no room is tried again.
-const AGAIN_MS: u64 = 10_000;
+pub const AGAIN_MS: u64 = 10_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancelled {

@@ -32,12 +32,12 @@ use smallvec::SmallVec;
 
 use crate::parts::faults::Mutant;
 
-pub use accept::{Accept, Accepted};
+pub use accept::{Accept, Accepted, LOOK, hash};
 pub use ack::{Acknowledged, Reach};
 pub use groups::{GroupAccept, GroupAccepted, GroupChange, GroupError, GroupRules};
-pub use later::Cancelled;
+pub use later::{AGAIN_MS, Cancelled};
 pub use name::RowName;
-pub use read::{Attach, Attached, Cursor, Page};
+pub use read::{Attach, Attached, Cursor, DirectoryEntry, PAGE_BYTES, PAGE_ENTRIES, Page};
 use records::{Device, Entry, Head, decode, encode};
 use rows::{Broken, Rows};
 
@@ -57,8 +57,8 @@ pub struct InboxRules {
 
 /// An inbox that is empty, and of which nobody has wanted anything for so long, is forgotten with
 /// the devices that it knew.
-const IDLE_MS: u64 = 30 * DAY_MS;
-const DAY_MS: u64 = 24 * 3_600_000;
+pub const IDLE_MS: u64 = 30 * DAY_MS;
+pub const DAY_MS: u64 = 24 * 3_600_000;
 
 /// The epoch of inboxes that begin now: another one than that of any inbox that was forgotten.
 pub fn epoch_at(of_store: u64, now_ms: u64) -> u64 {
@@ -85,6 +85,15 @@ pub enum Ring {
     },
     /// Entries of this user were dropped before they had been passed.
     Lost { uid: String },
+}
+
+/// A user came to a first session on any node, or went from the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresenceChange {
+    pub uid: String,
+    pub is_online: bool,
+    /// Unix milliseconds.
+    pub at_ms: u64,
 }
 
 /// Takes a seq and the row of its entry; false: enough.

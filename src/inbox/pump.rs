@@ -230,6 +230,18 @@ impl Pump {
         self.go_on(now, out);
     }
 
+    /// The store has an inbox with this epoch and last entry, or none. Where that is not what is
+    /// known here, something was not heard.
+    pub fn compare(&mut self, place: Option<(u64, u64)>, now: Tick, out: &mut impl Outlet) {
+        let is_news = match place {
+            Some((epoch, seq)) => epoch != self.epoch || seq > self.head_seq(),
+            None => self.head_seq() > 0,
+        };
+        if is_news && self.state == State::Attached {
+            self.look(now, out);
+        }
+    }
+
     /// What was read behind the last entry that was sent.
     pub fn page(&mut self, page: &Page, now: Tick, out: &mut impl Outlet) {
         // What was asked for before it was detached is read anew when it is attached again.
@@ -241,6 +253,21 @@ impl Pump {
         busy.head = busy.head.max(page.head_seq);
         let is_other = page.epoch != self.epoch;
         self.epoch = page.epoch;
+        if is_other && page.low + 1 < self.next {
+            // Numbers may have begun anew: what was sent under them is not what they mean now.
+            self.next = page.low + 1;
+            self.is_told = true;
+            **busy = Busy {
+                head: page.head_seq,
+                is_to_look: true,
+                told_head: page.head_seq,
+                last_sent: page.low,
+                passed: page.low,
+                ..Busy::default()
+            };
+            out.resync(page.epoch, page.head_seq, self.next);
+            return self.go_on(now, out);
+        }
         // What was sent before it was lost is not worth another word. What was only about to be is.
         let is_news = !self.is_told
             || page

@@ -7,11 +7,12 @@ use super::records::{Entry, Head, decode};
 use super::rows::Broken;
 use super::{Books, DAY_MS};
 use crate::parts::faults::Mutant;
+pub use crate::protocol::away::DirectoryEntry;
 use crate::protocol::metadata::ANONYMOUS;
 
 /// Entries and bytes of a page at most.
 pub const PAGE_ENTRIES: usize = 300;
-const PAGE_BYTES: usize = 256 << 10;
+pub const PAGE_BYTES: usize = 256 << 10;
 
 /// Up to where an application has processed its inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,10 @@ pub struct Attach {
     pub cursor: Option<Cursor>,
     /// The first page of what it has not got is read with it, `page` entries at most.
     pub page: usize,
+    /// How others find it, where several nodes share a store.
+    pub entry: Option<Box<DirectoryEntry>>,
+    /// Sessions that the user may have with this one.
+    pub sessions_max: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +59,9 @@ pub struct Attached {
     pub page: Page,
     /// The inbox knows this device. An anonymous one that finds nothing is not written down.
     pub is_known: bool,
+    /// Names of the user's sessions on this node that lost their place in the directory to this
+    /// one.
+    pub replaced: Vec<String>,
 }
 
 /// Entries that a device has not passed, in order.
@@ -88,6 +96,7 @@ impl Books<'_> {
             device,
             cursor,
             page,
+            ..
         } = attach;
         let found = self.load(uid)?;
         let says_nothing = match (&found, cursor) {
@@ -123,6 +132,7 @@ impl Books<'_> {
             low,
             page,
             is_known: true,
+            replaced: Vec::new(),
         })
     }
 
@@ -288,6 +298,7 @@ impl Attached {
                 ..Page::default()
             },
             is_known: false,
+            replaced: Vec::new(),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::rows::Broken;
 use crate::protocol::envelope::MessageId;
 
 /// Of all records; part of the format on disk.
-const VERSION: u8 = 1;
+pub const VERSION: u8 = 1;
 
 /// One user's inbox without its entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -60,6 +60,11 @@ pub enum Request {
         uid: String,
         device: String,
     },
+    /// A session has ended, for a store that is also the directory of several nodes.
+    Unbind {
+        uid: String,
+        session: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -167,6 +172,8 @@ impl Books<'_> {
                 self.remember_device(uid, device)?;
                 Outcome::Done
             }
+            // One node needs no directory.
+            Request::Unbind { .. } => Outcome::Done,
         })
     }
 }

@@ -237,6 +237,8 @@ impl Rig {
 
     fn attach(&mut self, uid: &str, device: &str, cursor: Option<(u64, u64)>) -> Attached {
         let attach = Attach {
+            entry: None,
+            sessions_max: 8,
             uid: uid.to_owned(),
             device: device.to_owned(),
             cursor: cursor.map(|(epoch, seq)| Cursor { epoch, seq }),

@@ -1,6 +1,7 @@
 //! What goes over the wire: bytes in, values out, and back. Pure.
 
 pub mod assembler;
+pub mod away;
 pub mod b64;
 pub mod body;
 pub mod close;

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use smallvec::SmallVec;
 
+use super::away::{Errand, Parcel, Unheard};
 use super::envelope::MessageId;
 
 /// User ids or user codes.
@@ -92,10 +93,12 @@ pub struct GroupView {
 }
 
 /// What came of an order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub enum Done<'a> {
     Sent(Deliveries<'a>),
     Reply(Reply),
+    /// There is no answer before the other nodes have been heard.
+    Away(Errand, Box<Unheard>),
     /// A push that is to be stored.
     Push(Box<StoredPush>),
 }
@@ -117,12 +120,14 @@ pub struct StoredPush {
 }
 
 /// What came of an envelope for several.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub struct Deliveries<'a> {
     pub accepted: SmallVec<[(&'a str, MessageId); 1]>,
     pub missing: Vec<&'a str>,
     /// They are here, and the way to them is full.
     pub refused: Vec<&'a str>,
+    /// For those who may be elsewhere, and whether they are among the missing.
+    pub away: Vec<(Parcel, Option<&'a str>)>,
 }
 
 /// An answer in the one shape that routes and the HTTP API share.
@@ -164,6 +169,12 @@ impl Reply {
             content: serde_json::Value::Null,
             msg: msg.into(),
         }
+    }
+
+    /// The way to those who are meant is full.
+    pub fn busy() -> Reply {
+        let msg = "this node is too far behind to take more: try again in a moment";
+        Reply::error(503, msg).with(serde_json::json!({"reason": "busy"}))
     }
 
     pub fn with(self, content: serde_json::Value) -> Reply {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::command;
+use crate::command::{self, HeardBy, Parting};
 use crate::hub::ids::MessageIds;
 use crate::hub::node::Node;
 use crate::hub::post::{Carrier, Jammed, Selector};
-use crate::mailbox::{MailboxFull, Switchboard};
+use crate::mailbox::{AwayBox, MailboxFull, Switchboard};
 use crate::parts::key::Key;
+use crate::protocol::away::Errand;
 use crate::protocol::envelope::{Head, MessageId};
 use crate::protocol::limits::Limit;
 use crate::stats::ReactorStats;
@@ -26,6 +27,7 @@ pub struct Courier {
     pub ids: MessageIds,
     /// The connection whose session is running.
     pub key: Key,
+    pub away: AwayBox,
     /// Messages for connections of this reactor: whose, behind which head, and where the tail
     /// lies in `tails`.
     pub local: Vec<(Key, Head, Range<usize>)>,
@@ -40,6 +42,7 @@ impl Courier {
         switchboard: Switchboard,
         stats: Arc<ReactorStats>,
         ids: MessageIds,
+        away: AwayBox,
     ) -> Courier {
         Courier {
             node,
@@ -47,6 +50,7 @@ impl Courier {
             stats,
             ids,
             key: Key::new(0, 0, 0),
+            away,
             local: Vec::new(),
             tails: Vec::new(),
             struck: Vec::new(),
@@ -107,10 +111,20 @@ impl Carrier for Courier {
             self.note_strike(Limit::NodeQueue);
             return self.refused(1);
         }
-        match self.switchboard.broadcast(&frame.into(), selector) {
-            Ok(()) => Ok(()),
+        let frame = command::Shared::from(frame);
+        match self.switchboard.broadcast(&frame, selector.clone()) {
+            Ok(()) => {
+                self.send_away(Errand::Broadcast { frame, selector });
+                Ok(())
+            }
             Err(MailboxFull) => self.refused(1),
         }
+    }
+
+    fn send_away(&mut self, errand: Errand) {
+        let reply = HeardBy::Nobody;
+        // A node that is alone has nobody to send it to.
+        let _ = self.away.send(Parting { errand, reply });
     }
 
     fn strike(&mut self, limit: Limit) {

@@ -12,8 +12,8 @@ use foldhash::fast::RandomState;
 
 use super::Shared;
 use super::courier::Courier;
-use crate::command::{Bye, Letter, ReplyTo};
-use crate::hub::post::{Circumstances, Sender};
+use crate::command::{Bye, HeardBy, Letter, Parting, ReplyTo};
+use crate::hub::post::{Carrier, Circumstances, Sender};
 use crate::hub::roster::{Extra, Policy, Sessions};
 use crate::hub::selectors::Selectors;
 use crate::inbox::records::Origin;
@@ -21,6 +21,7 @@ use crate::inbox::service::Request;
 use crate::inbox::{Cursor, GroupError};
 use crate::parts::key::Key;
 use crate::parts::time::Tick;
+use crate::protocol::away::{DirectoryEntry, Elsewhere, Errand};
 use crate::protocol::envelope::MessageId;
 use crate::protocol::forwarded::client_of;
 use crate::protocol::identity::Identity;
@@ -37,6 +38,10 @@ use crate::session::ticket::Ticket;
 /// A surplus or drained client comes back after this long, and up to `RETRY_SPREAD_MS` later.
 const RETRY_MS: u32 = 1000;
 const RETRY_SPREAD_MS: u64 = 9000;
+/// Where the other nodes have no room for all of them, or there are many.
+const RETRY_SPREAD_MAX_MS: u64 = 60_000;
+/// Newcomers that the other nodes take in a second without being slow for those whom they have.
+const NEWCOMERS_PER_SEC: u64 = 2000;
 
 pub struct Desk {
     shared: Arc<Shared>,
@@ -58,6 +63,8 @@ pub struct Desk {
     pub selectors: Selectors,
     /// What the store is asked in this turn. They leave together: the store is woken once.
     pub letters: Vec<Letter>,
+    /// Goodbyes for which the store had no room.
+    pub unbinds: Vec<Request>,
 }
 
 #[derive(Default)]
@@ -95,6 +102,7 @@ impl Desk {
             belongings: HashMap::default(),
             selectors: Selectors::default(),
             letters: Vec::new(),
+            unbinds: Vec::new(),
         }
     }
 
@@ -155,6 +163,26 @@ impl Desk {
         let switchboard = &self.shared.switchboard;
         self.byes
             .retain(|(key, why)| switchboard.close(*key, *why).is_err());
+    }
+
+    /// Tells the store of sessions that have ended, as far as it has room.
+    pub fn say_unbinds(&mut self) {
+        let room = self.shared.store.room().saturating_sub(self.letters.len());
+        let said = self.unbinds.drain(..room.min(self.unbinds.len()));
+        self.letters.extend(said.map(|request| Letter {
+            request,
+            reply: ReplyTo::Nobody,
+        }));
+    }
+
+    fn unbind_everywhere(&mut self, session: outbound::SessionId<'_>, uid: &str) {
+        if self.shared.post.has_directory() {
+            self.unbinds.push(Request::Unbind {
+                uid: uid.to_owned(),
+                session: session.to_string(),
+            });
+            self.say_unbinds();
+        }
     }
 
     fn close_replaced(&mut self, replaced: Sessions) {
@@ -267,22 +295,39 @@ impl Host for Desk {
 
     fn rename(&mut self, identity: &Identity) {
         self.shared.post.roster.rename(identity, self.courier.key);
+        if self.shared.post.has_directory() {
+            let errand = Errand::Rename(identity.uid().to_owned());
+            Carrier::send_away(&mut self.courier, errand);
+        }
     }
 
-    fn set_online(&mut self, identity: &Identity, is_online: bool) {
+    fn set_online(
+        &mut self,
+        session: outbound::SessionId<'_>,
+        identity: &Identity,
+        is_online: bool,
+    ) {
         let roster = &self.shared.post.roster;
         roster.set_online(identity.uid(), self.courier.key, is_online);
         self.has_bound |= is_online;
+        if !is_online {
+            self.unbind_everywhere(session, identity.uid());
+        }
     }
 
-    fn unbind(&mut self, identity: &Identity) {
+    fn unbind(&mut self, session: outbound::SessionId<'_>, identity: &Identity) {
         let key = self.courier.key;
+        self.unbind_everywhere(session, identity.uid());
         if !self.courier.struck.is_empty() {
             // What struck is the end of the session, and the log names its user.
             self.struck_user = Some(identity.clone());
         }
         self.shared.post.roster.unbind(identity.uid(), key);
-        self.shared.post.watches.forget(key);
+        let unwatched = self.shared.post.watches.forget(key);
+        if self.shared.post.has_directory() && !unwatched.is_empty() {
+            let uids = unwatched.iter().map(|uid| uid.to_string());
+            Carrier::send_away(&mut self.courier, Errand::Watch(uids.collect()));
+        }
         let bound = &self.courier.stats.bound;
         bound.set(bound.get() - 1);
     }
@@ -290,7 +335,8 @@ impl Host for Desk {
     fn user_code(&mut self, fingerprint: u64, identity: &Identity) -> String {
         let mut code = String::with_capacity(112);
         let codes = &self.shared.post.codes;
-        codes.write(fingerprint, self.courier.key, identity.uid(), &mut code);
+        let mark = self.shared.node.mark(self.courier.key);
+        codes.write(fingerprint, mark, identity.uid(), &mut code);
         code
     }
 
@@ -313,7 +359,8 @@ impl Host for Desk {
     }
 
     fn ask(&mut self, request: Request, ticket: Ticket) -> bool {
-        if self.letters.len() >= self.shared.store.room() {
+        // Nothing overtakes a goodbye.
+        if !self.unbinds.is_empty() || self.letters.len() >= self.shared.store.room() {
             return false;
         }
         let reply = ReplyTo::Session {
@@ -322,6 +369,49 @@ impl Host for Desk {
         };
         self.letters.push(Letter { request, reply });
         true
+    }
+
+    fn send_away(&mut self, errand: Errand, ticket: Ticket) -> bool {
+        let reply = HeardBy::Session {
+            key: self.courier.key,
+            ticket: Box::new(ticket),
+        };
+        self.courier.away.send(Parting { errand, reply }).is_ok()
+    }
+
+    fn has_directory(&self) -> bool {
+        self.shared.post.has_directory()
+    }
+
+    fn entry(
+        &self,
+        session: outbound::SessionId<'_>,
+        identity: &Identity,
+    ) -> Option<Box<DirectoryEntry>> {
+        let has_directory = self.shared.post.has_directory();
+        has_directory.then(|| {
+            Box::new(DirectoryEntry {
+                session: session.to_string(),
+                since_secs: session.since_secs,
+                ordinal: session.ordinal,
+                mark: self.shared.node.mark(self.courier.key),
+                device: self.device(),
+                uname: identity.name().to_owned(),
+            })
+        })
+    }
+
+    fn sessions_max(&self) -> usize {
+        let others = self.shared.post.others.as_ref();
+        others.map_or(usize::MAX, |others| others.sessions_max())
+    }
+
+    fn replaced(&mut self, uid: &str, sessions: &[String]) {
+        if sessions.is_empty() {
+            return;
+        }
+        let going = self.shared.post.named(uid, sessions);
+        self.close_replaced(going);
     }
 
     fn device(&self) -> String {
@@ -354,11 +444,17 @@ impl Host for Desk {
         self.owed + self.out.len()
     }
 
-    fn group(&mut self, id: &str, members: &[String], is_change: bool) -> GroupView {
+    fn group(
+        &mut self,
+        id: &str,
+        members: &[String],
+        is_change: bool,
+        elsewhere: &HashMap<String, Vec<Elsewhere>>,
+    ) -> GroupView {
         let key = self.courier.key;
         let audience = is_change.then_some((members, Some(key)));
         let post = &self.shared.post;
-        post.group(id, members, audience, &mut self.courier)
+        post.group(id, members, audience, elsewhere, &mut self.courier)
     }
 
     fn group_refused(&mut self, error: &GroupError) {
@@ -374,8 +470,24 @@ impl Host for Desk {
     }
 
     fn come_back(&mut self) -> String {
-        let retry_ms = RETRY_MS + (self.courier.ids.random() % RETRY_SPREAD_MS) as u32;
-        outbound::come_back(retry_ms, self.shared.node.public_url.as_deref())
+        let random = self.courier.ids.random();
+        let node = &self.shared.node;
+        let Some(others) = &self.shared.post.others else {
+            let retry_ms = RETRY_MS + (random % RETRY_SPREAD_MS) as u32;
+            return outbound::come_back(retry_ms, node.public_url.as_deref());
+        };
+        let spread_ms = match node.is_draining() {
+            // All who are still here arrive elsewhere within this time.
+            true if others.room() >= node.connections() => (node.connections() as u64 * 1000
+                / NEWCOMERS_PER_SEC)
+                .clamp(RETRY_SPREAD_MS, RETRY_SPREAD_MAX_MS),
+            false if others.room() > 0 => RETRY_SPREAD_MS,
+            _ => RETRY_SPREAD_MAX_MS,
+        };
+        let retry_ms = RETRY_MS + (random % spread_ms) as u32;
+        let to = others.with_room(self.courier.ids.random());
+        let to = to.and_then(|node| node.public_url);
+        outbound::come_back(retry_ms, to.as_deref())
     }
 
     fn count(&mut self, event: Counted) {

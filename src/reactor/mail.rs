@@ -37,6 +37,19 @@ impl Reactor {
                 } => self.with_session(to, now, |session, cx| {
                     session.answered(*ticket, outcome, cx);
                 }),
+                ToReactor::Heard { to, ticket, heard } => {
+                    self.with_session(to, now, |session, cx| {
+                        session.heard(*ticket, heard, cx);
+                    })
+                }
+                ToReactor::Heads(heads) => {
+                    left = left.saturating_sub(heads.len());
+                    for head in heads {
+                        self.with_session(head.to, now, |session, cx| {
+                            session.compare(head.place, cx);
+                        });
+                    }
+                }
                 ToReactor::Ring { to, rung } => {
                     left = left.saturating_sub(to.len());
                     for key in to {

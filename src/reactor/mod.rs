@@ -33,7 +33,7 @@ use crate::hub::addresses::Addresses;
 use crate::hub::node::Node;
 use crate::hub::post::Post;
 use crate::hub::traces::Traces;
-use crate::mailbox::{Inbox, StoreBox, Switchboard};
+use crate::mailbox::{AwayBox, Inbox, StoreBox, Switchboard};
 use crate::parts::gate::Gate;
 use crate::parts::key::Key;
 use crate::parts::outbox::Outbox;
@@ -80,6 +80,7 @@ pub struct Shared {
     pub addresses: Arc<Addresses>,
     pub switchboard: Switchboard,
     pub store: StoreBox,
+    pub away: AwayBox,
     /// The start of the node's ticks.
     pub origin: Instant,
 }
@@ -206,6 +207,7 @@ impl Reactor {
         self.let_go(now);
         self.post_letters(now);
         self.desk.say_byes();
+        self.desk.say_unbinds();
         self.hand_out_broadcasts(now);
         self.hand_out_selections(now);
         self.shed_largest(now);

@@ -148,6 +148,7 @@ fn prepare_and_run(
         shared.switchboard.clone(),
         stats.clone(),
         MessageIds::new(options.seed),
+        shared.away.clone(),
     );
     let reactor = Reactor {
         poll,

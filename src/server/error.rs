@@ -3,10 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::member::Undelivered;
+use crate::cluster::JoinError;
 use crate::config::SecretFileError;
 use crate::reactor::StartError;
 use crate::session::auth::{JwtKeyError, SecretError};
 use crate::store::OpenError;
+use crate::store::redis::{LinkError, NoAddress};
+use crate::store::tool::ToolError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -25,6 +29,18 @@ pub enum ServeError {
     },
     #[error(transparent)]
     Store(#[from] OpenError),
+    #[error("redis {0}")]
+    NoAddress(#[from] NoAddress),
+    #[error(transparent)]
+    Redis(#[from] LinkError),
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    #[error(transparent)]
+    Undelivered(#[from] Undelivered),
+    #[error("cannot look for undelivered entries in the data directory: {0}")]
+    Leftovers(ToolError),
+    #[error("another process has taken this node's name")]
+    Superseded,
     #[error(transparent)]
     Reactor(#[from] StartError),
     #[error("a reactor failed: {0}")]
@@ -43,7 +59,10 @@ impl ServeError {
     /// 2 where the configuration is to be mended, 1 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            ServeError::Secret(_) | ServeError::JwtKey(_) => 2,
+            ServeError::Secret(_)
+            | ServeError::JwtKey(_)
+            | ServeError::NoAddress(_)
+            | ServeError::Undelivered(_) => 2,
             _ => 1,
         }
     }

@@ -27,6 +27,8 @@ pub struct Events {
     pub signals: Receiver<i32>,
     /// The API wants a drain, at so many closings a second.
     pub drains: Receiver<u32>,
+    /// Another process has this node's name.
+    pub supersessions: Receiver<()>,
     /// The ends of reactors.
     pub ended: Receiver<io::Result<()>>,
 }
@@ -41,8 +43,10 @@ pub fn serve_until_drained(
     let Events {
         signals,
         drains,
+        supersessions,
         ended,
     } = events;
+    let mut is_superseded = false;
     let mut is_stopping = false;
     let seconds = tick(Duration::from_secs(1));
     let mut left = switchboard.reactors();
@@ -63,6 +67,10 @@ pub fn serve_until_drained(
                 let plan = at_rate(per_sec, node, switchboard.reactors());
                 start_drain(plan, node, switchboard);
             },
+            recv(supersessions) -> _ => if !is_superseded {
+                is_superseded = true;
+                start_drain(in_time(reload.config.drain_secs, node), node, switchboard);
+            },
             recv(ended) -> result => match result {
                 Ok(Ok(())) if node.is_draining() => left -= 1,
                 Ok(Ok(())) | Err(_) => return Err(ServeError::ReactorEnded),
@@ -78,6 +86,9 @@ pub fn serve_until_drained(
                 sys::give_back_memory();
             }
         }
+    }
+    if is_superseded {
+        return Err(ServeError::Superseded);
     }
     tracing::info!("drained");
     Ok(())

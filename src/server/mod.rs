@@ -6,6 +6,7 @@
 
 mod error;
 mod life;
+mod member;
 mod memory;
 mod names;
 mod plan;
@@ -20,20 +21,18 @@ use std::time::Instant;
 
 use crossbeam_channel::bounded;
 
+use crate::cluster;
 use crate::config::Config;
 use crate::control::{self, Live};
-use crate::hub::ids::MessageIds;
-use crate::hub::node::Node;
-use crate::hub::post::Post;
-use crate::hub::roster::Roster;
 use crate::hub::traces::Traces;
-use crate::hub::watches::Watches;
 use crate::log::Log;
-use crate::mailbox::{Switchboard, store_box};
+use crate::mailbox::{self, AwayBox, Switchboard, store_box};
 use crate::reactor::Shared;
-use crate::stats::{ReactorStats, StoreStats};
+use crate::stats::{ClusterStats, ReactorStats, StoreStats};
 use crate::store::{self, Keeper, LiveRules};
 use life::Events;
+use member::Ground;
+use names::Names;
 use plan::Plan;
 use reload::{Reload, Untold};
 use watch::Watchdog;
@@ -46,55 +45,66 @@ pub use reload::Load;
 pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
     reload::warn_of(&config.warnings);
     let plan = Plan::new(&config)?;
+    let config = member::with_shared_secret(config)?;
     let config = rules::with_secret(config)?;
     let auth = rules::auth(&config)?;
-    let codes = rules::user_codes(&auth)?;
+    let codes = member::user_codes(&config, &auth)?;
 
     let stats: Vec<Arc<ReactorStats>> = (0..plan.reactors).map(|_| Arc::default()).collect();
     let (mailboxes, inboxes) = start::mailboxes(plan.reactors)?;
     let (starting, listen) = start::start_reactors(&config, &plan, inboxes, &stats)?;
 
-    // Before anything is promised to anybody: it may be in use, or damaged.
-    let (store, epoch) = start::store(&config)?;
     let api = control::bind(config.api).map_err(|source| ServeError::Listen {
         addr: config.api,
         option: "--api",
         source,
     })?;
     let api_addr = api.local_addr()?;
-    let ws_url = format!("ws://{}{}", names::reachable(listen), config.path);
-    let is_local = listen.ip().is_loopback();
-    let public_url = config
-        .public_url
-        .clone()
-        .or_else(|| is_local.then(|| ws_url.clone()));
-    let name = names::node_name(config.advertise.as_deref(), api_addr);
-    let rules = Arc::new(rules::rules(&config, auth, name.clone()));
-    let node = Arc::new(Node::new(name, ws_url, public_url, plan.max_connections));
+    let names = Names::of(&config, listen, api_addr, member::local_ip(&config)?);
+    // Before anything is promised to anybody: it may be in use, or damaged, or out of reach.
+    let Ground {
+        backend,
+        epoch,
+        member,
+    } = member::ground(&config, &names)?;
+    let rules = Arc::new(rules::rules(&config, auth, names.node.clone()));
+    let node = Arc::new(names.node(plan.max_connections));
     rules::apply_to_node(&rules, &node);
     let switchboard = Switchboard::new(mailboxes);
-    let watches = Arc::new(Watches::default());
-    let ids = MessageIds::new(start::seed()?);
-    let teller = presence::teller(watches.clone(), switchboard.clone(), ids);
-    let post = Arc::new(Post {
-        roster: Roster::for_sessions(plan.max_connections).observed_by(teller),
-        watches,
-        codes,
-        node: node.clone(),
-    });
+    let others = member::others(&config, &rules);
+    let (post, tell_presence) = presence::post(&node, &switchboard, others.clone(), codes)?;
     let (store_box, letters) = store_box();
     let store_stats = Arc::new(StoreStats::default());
     let inbox_rules = LiveRules::new(rules::inbox_rules(&config.limits));
     let keeper = Keeper {
-        store,
+        backend,
         letters,
         post: post.clone(),
         switchboard: switchboard.clone(),
         rules: inbox_rules.clone(),
+        tell_presence: tell_presence.clone(),
         epoch,
         stats: store_stats.clone(),
     };
     let storekeeper = store::spawn(keeper, store_box.clone())?;
+    let cluster_stats = Arc::new(ClusterStats::default());
+    let (superseded, supersessions) = bounded(1);
+    let (away, cluster) = match member {
+        None => (AwayBox::default(), None),
+        Some(member) => {
+            let (away, partings) = mailbox::away_box();
+            let cluster = member.start(cluster::Surroundings {
+                post: post.clone(),
+                switchboard: switchboard.clone(),
+                partings,
+                rules: inbox_rules.clone(),
+                stats: cluster_stats.clone(),
+                tell_presence,
+                superseded,
+            })?;
+            (away, Some(cluster))
+        }
+    };
     let traces = Arc::new(Traces::default());
     let origin = Instant::now();
     let shared = Arc::new(Shared {
@@ -104,6 +114,7 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
         addresses: Arc::default(),
         switchboard: switchboard.clone(),
         store: store_box.clone(),
+        away: away.clone(),
         origin,
     });
     let threads = starting
@@ -117,6 +128,8 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
         traces,
         switchboard: switchboard.clone(),
         store: store_box,
+        away,
+        cluster: cluster_stats,
         store_stats,
         stats: stats.clone().into(),
         drain,
@@ -131,6 +144,7 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
     let events = Events {
         signals: start::signals()?,
         drains,
+        supersessions,
         ended,
     };
     tracing::info!(
@@ -140,6 +154,9 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
         queue_bytes_max = rules.limits.node_queue_bytes_max,
         "the node is up"
     );
+    if let Some(cluster) = &cluster {
+        cluster.wait_until_heard();
+    }
     names::announce(&node, api_addr, &rules.auth);
 
     let reload = Reload {
@@ -150,6 +167,7 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
         log,
         control: &control,
         node: node.clone(),
+        others,
         switchboard: switchboard.clone(),
         untold: Untold::default(),
     };
@@ -158,5 +176,8 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
     control.stop();
     // Nobody is left who would ask for anything: what is on its way to the disk arrives there.
     storekeeper.end();
+    if let Some(cluster) = cluster {
+        cluster.end();
+    }
     outcome
 }

@@ -13,6 +13,7 @@ use crate::command::ToReactor;
 use crate::config::{Changes, Config, ConfigErrors};
 use crate::control::{Control, Live};
 use crate::hub::node::Node;
+use crate::hub::others::Others;
 use crate::log::Log;
 use crate::mailbox::Switchboard;
 use crate::session::rules::Rules;
@@ -31,6 +32,7 @@ pub struct Reload<'a> {
     pub log: Log,
     pub control: &'a Control,
     pub node: Arc<Node>,
+    pub others: Option<Arc<Others>>,
     pub switchboard: Switchboard,
     pub untold: Untold,
 }
@@ -72,6 +74,9 @@ impl Reload<'_> {
         self.config = config;
         self.rules = Arc::new(rules);
         apply_to_node(&self.rules, &self.node);
+        if let Some(others) = &self.others {
+            others.set_sessions_max(self.rules.sessions_max());
+        }
         self.inbox_rules.set(inbox_rules(&self.rules.limits));
         // First, so that what follows is written as it is wanted now.
         self.log.set_level(self.config.log_level);

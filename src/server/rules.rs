@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::ServeError;
 use super::memory::queue_budget;
 use crate::config::{AuthMode, Config, load_or_create_secret};
-use crate::hub::code::UserCodes;
 use crate::hub::node::Node;
 use crate::inbox::InboxRules;
 use crate::protocol::limits::Limits;
@@ -36,16 +35,6 @@ pub fn auth(config: &Config) -> Result<Auth, ServeError> {
         }
         AuthMode::None => Auth::None,
     })
-}
-
-/// They stay readable for as long as the node runs, whatever becomes of the secrets.
-pub fn user_codes(auth: &Auth) -> Result<UserCodes, ServeError> {
-    if let Auth::Hmac(keys) = auth {
-        return Ok(UserCodes::new(&keys.derive("user codes")));
-    }
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(ServeError::Random)?;
-    Ok(UserCodes::new(&key))
 }
 
 pub fn rules(config: &Config, auth: Auth, node_name: String) -> Rules {

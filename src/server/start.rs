@@ -12,12 +12,10 @@ use signal_hook::iterator::Signals;
 
 use super::ServeError;
 use super::plan::Plan;
-use crate::config::{Config, Overflow, StoreKind};
-use crate::inbox::batch::Store;
+use crate::config::{Config, Overflow};
 use crate::mailbox::{Inbox, Mailbox, mailbox};
 use crate::reactor::{self, Starting};
 use crate::stats::ReactorStats;
-use crate::store::{self, Disk, Memory};
 
 pub fn mailboxes(count: usize) -> io::Result<(Vec<Mailbox>, Vec<Inbox>)> {
     let pairs: io::Result<Vec<_>> = (0..count).map(|_| mailbox()).collect();
@@ -31,22 +29,6 @@ pub fn seed() -> Result<[u64; 2], ServeError> {
         getrandom::fill(half).map_err(ServeError::Random)?;
     }
     Ok(halves.map(u64::from_be_bytes))
-}
-
-/// The store, and the epoch of inboxes that begin now. One that forgets with the process has
-/// another one in each life of the node.
-pub fn store(config: &Config) -> Result<(Box<dyn Store>, u64), ServeError> {
-    Ok(match config.store {
-        StoreKind::Disk => {
-            let disk = Disk::open(&config.data_dir)?;
-            let epoch = disk.epoch();
-            (Box::new(disk), epoch)
-        }
-        StoreKind::Memory => {
-            let epoch = store::new_epoch().map_err(ServeError::Random)?;
-            (Box::new(Memory::default()), epoch)
-        }
-    })
 }
 
 /// Starts all reactors and returns where they listen.

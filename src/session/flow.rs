@@ -61,17 +61,17 @@ impl Session {
         then: Then,
         cx: &mut Context<'_, H>,
     ) {
-        let Some(identity) = &self.identity else {
+        let (Some(identity), Some(session)) = (&self.identity, self.id(cx.rules)) else {
             return;
         };
         if cursor.is_some() {
             cx.host.set_cursor(cursor);
         }
         let cursor = cx.host.cursor();
+        let request = attach(session, identity, cursor, cx.host);
         if cursor.is_some() {
             self.pump.start_acknowledging();
         }
-        let request = attach(identity, cursor, cx.host);
         let wait = Wait::Attach {
             greeting,
             then: then.clone(),
@@ -166,8 +166,7 @@ impl Session {
             }
             (Wait::Group { id, is_change }, Outcome::Group(group)) => match group {
                 Ok(members) => {
-                    let view = cx.host.group(&id, &members, is_change);
-                    outbound::group_result(&about, &view, cx.host.out());
+                    self.group(&about, id, members, is_change, cx);
                     Ok(())
                 }
                 Err(error) => {
@@ -199,6 +198,9 @@ impl Session {
             return self.begin_without_inbox(greeting, about, then, cx);
         };
         cx.host.set_cursor(None);
+        if let Some(identity) = &self.identity {
+            cx.host.replaced(identity.uid(), &attached.replaced);
+        }
         if self.is_online {
             self.pump.begin(&attached, cx.now.tick);
         }
@@ -219,6 +221,12 @@ impl Session {
     /// There may be something to read.
     pub fn look<H: Host>(&mut self, cx: &mut Context<'_, H>) {
         self.with_pump(cx, |pump, now, wire| pump.look(now, wire));
+    }
+
+    /// What the store holds for this user; a connection that knows of less, or of another epoch,
+    /// looks into it.
+    pub fn compare<H: Host>(&mut self, place: Option<(u64, u64)>, cx: &mut Context<'_, H>) {
+        self.with_pump(cx, |pump, now, wire| pump.compare(place, now, wire));
     }
 
     pub(super) fn pong<H: Host>(&mut self, payload: &[u8], cx: &mut Context<'_, H>) {

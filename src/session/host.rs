@@ -1,5 +1,6 @@
 //! What a session may ask of the node that it lives on.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::ticket::Ticket;
@@ -7,6 +8,7 @@ use crate::inbox::records::Origin;
 use crate::inbox::service::Request;
 use crate::inbox::{Cursor, GroupError};
 use crate::parts::time::Tick;
+use crate::protocol::away::{DirectoryEntry, Elsewhere, Errand};
 use crate::protocol::envelope::MessageId;
 use crate::protocol::identity::Identity;
 use crate::protocol::limits::Limit;
@@ -36,8 +38,9 @@ pub trait Host {
     fn grant(&mut self, perms: Vec<String>);
     fn is_granted(&self, perm: &str) -> bool;
     fn rename(&mut self, identity: &Identity);
-    fn set_online(&mut self, identity: &Identity, is_online: bool);
-    fn unbind(&mut self, identity: &Identity);
+    /// Who comes online again attaches next.
+    fn set_online(&mut self, session: SessionId<'_>, identity: &Identity, is_online: bool);
+    fn unbind(&mut self, session: SessionId<'_>, identity: &Identity);
     /// This session's user code.
     fn user_code(&mut self, fingerprint: u64, identity: &Identity) -> String;
     /// Does what this session's user wants of others.
@@ -46,6 +49,17 @@ pub trait Host {
     /// Hands a request to the store; what comes of it comes back with `ticket`. False: the store
     /// takes nothing now.
     fn ask(&mut self, request: Request, ticket: Ticket) -> bool;
+    /// Sends an errand to other nodes; what comes of it comes back with `ticket`. False: they are
+    /// too far behind.
+    fn send_away(&mut self, errand: Errand, ticket: Ticket) -> bool;
+    /// Other nodes know where users are, and can be asked.
+    fn has_directory(&self) -> bool;
+    /// This session, as other nodes are to know it; none where there is no directory.
+    fn entry(&self, session: SessionId<'_>, identity: &Identity) -> Option<Box<DirectoryEntry>>;
+    /// Sessions that a user may have.
+    fn sessions_max(&self) -> usize;
+    /// Sessions of this user here that lost their place to one on whatever node.
+    fn replaced(&mut self, uid: &str, sessions: &[String]);
     /// The device of this connection.
     fn device(&self) -> String;
     /// This connection, as where a message comes from.
@@ -56,7 +70,13 @@ pub trait Host {
     /// Bytes that this peer is owed.
     fn owed(&self) -> usize;
     /// A group as its members see it. Those that are online are told if it was changed.
-    fn group(&mut self, id: &str, members: &[String], is_change: bool) -> GroupView;
+    fn group(
+        &mut self,
+        id: &str,
+        members: &[String],
+        is_change: bool,
+        elsewhere: &HashMap<String, Vec<Elsewhere>>,
+    ) -> GroupView;
     /// A group was not changed.
     fn group_refused(&mut self, error: &GroupError);
     fn is_draining(&self) -> bool;

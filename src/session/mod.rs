@@ -337,7 +337,13 @@ impl Session {
                 // when it comes back.
                 let _ = cx.host.ask(request, ticket);
             }
-            cx.host.unbind(&identity);
+            let session = SessionId {
+                node: &cx.rules.node_name,
+                uid: identity.uid(),
+                since_secs: self.since_secs,
+                ordinal: self.ordinal,
+            };
+            cx.host.unbind(session, &identity);
         }
         self.pump = Pump::default();
         self.is_online = false;

@@ -37,6 +37,14 @@ impl Rules {
         }
     }
 
+    /// Sessions that a user may have at once.
+    pub fn sessions_max(&self) -> usize {
+        match self.session_policy {
+            SessionPolicy::Single => 1,
+            SessionPolicy::Multi => self.limits.user_sessions_max,
+        }
+    }
+
     /// Whether the peer `ip` is believed when it says for whom it speaks.
     pub fn trusts(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();

@@ -1,13 +1,14 @@
 //! What a user whom we know asks for, and what is answered.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::host::{Counted, Host, Speaker};
-use super::ticket::Wait;
+use super::ticket::{Answering, Ticket, Wait};
 use super::{Context, Phase, Session};
 use crate::inbox::records::{Author, Entry, EntryBody, Text};
 use crate::inbox::service::Request;
 use crate::inbox::{Accept, GroupAccept, GroupChange};
+use crate::protocol::away::{self, CLUSTER_DOWN, Elsewhere, Errand, Heard};
 use crate::protocol::envelope::MessageId;
 use crate::protocol::identity::{Identity, is_id};
 use crate::protocol::inbound::{About, Ask, Inbound};
@@ -24,6 +25,8 @@ const NOT_SERVED: Fault = Fault::new(404, "this is not served here");
 const NOT_GRANTED: Fault = Fault::new(403, "the token does not grant this").because("permission");
 const NO_USER_ID: Fault = Fault::new(400, "toMessageId is not a user id");
 const BAD_MSGID: Fault = Fault::new(400, "a msgid has 1 to 256 bytes");
+const CLUSTER_BUSY: Fault =
+    Fault::new(503, "the way to the other nodes is full, not sent there").because("busy");
 const CODE_WITH_MSGID: Fault = Fault::new(400, "with a msgid, only user ids are receivers");
 
 impl Session {
@@ -93,7 +96,10 @@ impl Session {
             rules: cx.rules,
         };
         match (cx.host.carry_out(order, speaker)?, order) {
-            (Done::Sent(deliveries), _) => return self.report(about, &deliveries, cx),
+            (Done::Sent(deliveries), _) => return self.report(about, deliveries, cx),
+            (Done::Away(errand, unheard), _) => {
+                return self.send_away(about, errand, Wait::Others(*unheard), cx);
+            }
             (Done::Reply(reply), _) => outbound::route_reply(about, &reply, cx.host.out()),
             (Done::Push(push), _) => {
                 let to = push.to.clone();
@@ -235,21 +241,134 @@ impl Session {
     fn report<H: Host>(
         &mut self,
         about: &About<'_>,
-        deliveries: &Deliveries<'_>,
+        deliveries: Deliveries<'_>,
         cx: &mut Context<'_, H>,
     ) -> Result<(), Fault> {
-        if !deliveries.missing.is_empty() {
-            let names = deliveries.missing.join(",");
+        let Deliveries {
+            missing,
+            refused,
+            away,
+            ..
+        } = deliveries;
+        self.report_missing(about, &missing, cx);
+        if !refused.is_empty() {
+            let fault = Fault::new(503, "").because("busy");
+            let names = refused.join(",");
+            let fault = fault.saying(format!("the node is busy, not sent to: {names}"));
+            self.fail(about, &fault, cx);
+        }
+        if away.is_empty() {
+            return Ok(());
+        }
+        let (parcels, missing) = away
+            .into_iter()
+            .map(|(parcel, missing)| (parcel, missing.map(str::to_owned)))
+            .unzip();
+        self.send_away(about, Errand::Carry(parcels), Wait::Carried { missing }, cx)
+    }
+
+    fn report_missing<H: Host>(
+        &mut self,
+        about: &About<'_>,
+        missing: &[&str],
+        cx: &mut Context<'_, H>,
+    ) {
+        if !missing.is_empty() {
+            let names = missing.join(",");
             let fault = Fault::new(404, "").saying(format!("nobody is there: {names}"));
             self.fail(about, &fault, cx);
         }
-        if deliveries.refused.is_empty() {
+    }
+
+    fn send_away<H: Host>(
+        &mut self,
+        about: &About<'_>,
+        errand: Errand,
+        wait: Wait,
+        cx: &mut Context<'_, H>,
+    ) -> Result<(), Fault> {
+        let to = Answering::from(about);
+        if cx.host.send_away(errand, Ticket { to, wait }) {
             Ok(())
         } else {
-            let names = deliveries.refused.join(",");
-            let fault = Fault::new(503, "").because("busy");
-            Err(fault.saying(format!("the node is busy, not sent to: {names}")))
+            Err(CLUSTER_BUSY)
         }
+    }
+
+    /// What came of an errand to other nodes.
+    pub fn heard<H: Host>(&mut self, ticket: Ticket, heard: Heard, cx: &mut Context<'_, H>) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        let about = ticket.to.about();
+        match (ticket.wait, heard) {
+            (Wait::Carried { missing }, Heard::Carried(was_there)) => {
+                let names = missing.iter().zip(was_there);
+                let names: Vec<&str> = names
+                    .filter(|(_, was_there)| !was_there)
+                    .filter_map(|(name, _)| name.as_deref())
+                    .collect();
+                self.report_missing(&about, &names, cx);
+            }
+            // Those who are here as well have it.
+            (Wait::Carried { missing }, _) if missing.iter().all(Option::is_none) => {}
+            (Wait::Others(unheard), heard) => {
+                outbound::route_reply(&about, &unheard.reply(heard), cx.host.out());
+            }
+            (
+                Wait::Members {
+                    id,
+                    members,
+                    is_change,
+                },
+                heard,
+            ) => {
+                let elsewhere = match heard {
+                    Heard::Found(found) => away::by_user(&members, found),
+                    _ => HashMap::new(),
+                };
+                self.show_group(&about, &id, &members, is_change, &elsewhere, cx);
+            }
+            _ => self.fail(&about, &CLUSTER_DOWN, cx),
+        }
+    }
+
+    /// A group was changed or looked at: whoever asked sees it, and the other members do where
+    /// it has changed.
+    pub(super) fn group<H: Host>(
+        &mut self,
+        about: &About<'_>,
+        id: String,
+        members: Vec<String>,
+        is_change: bool,
+        cx: &mut Context<'_, H>,
+    ) {
+        let nowhere = HashMap::new();
+        if !cx.host.has_directory() {
+            return self.show_group(about, &id, &members, is_change, &nowhere, cx);
+        }
+        let errand = Errand::Find(members.clone());
+        let wait = Wait::Members {
+            id: id.clone(),
+            members: members.clone(),
+            is_change,
+        };
+        if self.send_away(about, errand, wait, cx).is_err() {
+            self.show_group(about, &id, &members, is_change, &nowhere, cx);
+        }
+    }
+
+    fn show_group<H: Host>(
+        &mut self,
+        about: &About<'_>,
+        id: &str,
+        members: &[String],
+        is_change: bool,
+        elsewhere: &HashMap<String, Vec<Elsewhere>>,
+        cx: &mut Context<'_, H>,
+    ) {
+        let view = cx.host.group(id, members, is_change, elsewhere);
+        outbound::group_result(about, &view, cx.host.out());
     }
 
     /// Tells a trace of this user what happened, if there is one.

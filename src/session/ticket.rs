@@ -1,9 +1,10 @@
-//! What a session wants to know again when the store has answered.
+//! What a session wants to know again when the store, or other nodes, have answered.
 
+use crate::protocol::away::Unheard;
 use crate::protocol::inbound::{About, Family};
 use crate::protocol::order::Fault;
 
-/// Goes with a request to the store, and comes back with what came of it.
+/// Goes with a request to the store or an errand, and comes back with what came of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ticket {
     pub to: Answering,
@@ -40,6 +41,16 @@ pub enum Wait {
     Push { to: Vec<String> },
     /// A group, changed or looked at.
     Group { id: String, is_change: bool },
+    /// Whether those were elsewhere to whom a message went: the names of those who are not here.
+    Carried { missing: Vec<Option<String>> },
+    /// What is known of others elsewhere.
+    Others(Unheard),
+    /// Where the members of a group are elsewhere.
+    Members {
+        id: String,
+        members: Vec<String>,
+        is_change: bool,
+    },
 }
 
 /// Whether the connected notice is to be sent.

@@ -308,14 +308,13 @@ impl Session {
     }
 
     fn set_online<H: Host>(&mut self, is_online: bool, cx: &mut Context<'_, H>) {
-        let Some(identity) = self
-            .identity
-            .as_ref()
-            .filter(|_| is_online != self.is_online)
-        else {
+        let (Some(identity), Some(session)) = (&self.identity, self.id(cx.rules)) else {
             return;
         };
-        cx.host.set_online(identity, is_online);
+        if is_online == self.is_online {
+            return;
+        }
+        cx.host.set_online(session, identity, is_online);
         self.is_online = is_online;
         if !is_online {
             self.pump.detach();

@@ -81,7 +81,7 @@ impl<H: Host> Outlet for Wire<'_, H> {
     }
 
     fn attach(&mut self) -> bool {
-        let request = attach(self.identity, self.host.cursor(), self.host);
+        let request = attach(self.session, self.identity, self.host.cursor(), self.host);
         let wait = Wait::Attach {
             greeting: Greeting::Late,
             then: Then::Nothing,
@@ -97,8 +97,15 @@ impl<H: Host> Wire<'_, H> {
     }
 }
 
-pub(super) fn attach<H: Host>(identity: &Identity, cursor: Option<Cursor>, host: &H) -> Request {
+pub(super) fn attach<H: Host>(
+    session: SessionId<'_>,
+    identity: &Identity,
+    cursor: Option<Cursor>,
+    host: &H,
+) -> Request {
     Request::Attach(Box::new(Attach {
+        entry: host.entry(session, identity),
+        sessions_max: host.sessions_max(),
         uid: identity.uid().to_owned(),
         device: host.device(),
         cursor,

@@ -1,17 +1,18 @@
 //! The storekeeper: one thread that serves all requests to the store, in batches.
 //!
-//! Owns: the store itself, and the one queue to it. A batch is one transaction: the price of its
-//! durability is shared by all who wait.
+//! Owns: the store itself, and the one queue to it. A batch is one transaction, or one pipeline to
+//! Redis: the price of its durability is shared by all who wait.
 //! Invariants: nobody is answered, and no bell is rung, before the transaction is committed; if
 //! it is rolled back, nothing of it happened and everybody hears so; if nobody knows, nobody
 //! hears anything. Before it ends, all that was asked for is served, and the store is closed.
 //! Neighbours: requests come by letter, answers and entries go by mail to the reactors.
 
+mod bells;
 mod disk;
 mod memory;
+pub mod redis;
 pub mod tool;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,36 +22,39 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::RecvTimeoutError;
 use smallvec::SmallVec;
 
-use crate::command::{Letter, ReplyTo, RungOut, ToReactor};
+use crate::command::{Letter, ReplyTo, ToReactor};
+use crate::hub::others::{Part, Turn};
 use crate::hub::post::Post;
-use crate::inbox::batch::{Batches, Failure, Moment, Scene, Store};
+use crate::hub::roster::OnPresence;
+use crate::inbox::batch::{Backend, Failure, Moment, Scene};
 use crate::inbox::rows::Broken;
 use crate::inbox::service::{Outcome, Request};
-use crate::inbox::{InboxRules, Presence, Ring};
+use crate::inbox::{InboxRules, Presence};
 use crate::mailbox::{Letters, StoreBox, Switchboard};
 use crate::parts::faults::Point;
 use crate::parts::key::Key;
 use crate::session::ticket::Ticket;
 use crate::stats::StoreStats;
 
+pub use bells::Bells;
 pub use disk::{Disk, Look, OpenError, STORE_FILE, new_epoch};
 pub use memory::Memory;
 
 /// Requests in one transaction at most: with more, those who came first wait for longer than
 /// their share of the disk's time saves.
 const BATCH_MAX: usize = 512;
-/// How soon a full mailbox is tried again.
-const RETRY: Duration = Duration::from_millis(50);
 /// How long the node waits for the storekeeper at its end: a disk may never answer.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the storekeeper works with.
 pub struct Keeper {
-    pub store: Box<dyn Store>,
+    pub backend: Box<dyn Backend>,
     pub letters: Letters,
     pub post: Arc<Post>,
     pub switchboard: Switchboard,
     pub rules: LiveRules,
+    /// Tells watchers.
+    pub tell_presence: OnPresence,
     /// Of inboxes that begin now.
     pub epoch: u64,
     /// Others look at them.
@@ -70,7 +74,7 @@ impl LiveRules {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
-    fn get(&self) -> InboxRules {
+    pub fn get(&self) -> InboxRules {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -125,11 +129,9 @@ struct Work {
     /// The end has come.
     is_ending: Arc<AtomicBool>,
     started: Instant,
-    batches: Batches,
     /// What was last said to be unreadable.
     broken: Option<Broken>,
-    /// Users whose connections have not been told that they should look.
-    unrung: BTreeSet<String>,
+    bells: Bells,
     /// Answers that found a full mailbox.
     unanswered: Vec<(Key, Box<Ticket>, Outcome)>,
 }
@@ -137,13 +139,13 @@ struct Work {
 impl Work {
     fn new(keeper: Keeper, is_ending: Arc<AtomicBool>) -> Work {
         keeper.stats.up.set(1);
+        let bells = Bells::new(keeper.post.clone(), keeper.switchboard.clone());
         Work {
+            bells,
             keeper,
             is_ending,
             started: Instant::now(),
-            batches: Batches::default(),
             broken: None,
-            unrung: BTreeSet::new(),
             unanswered: Vec::new(),
         }
     }
@@ -172,10 +174,10 @@ impl Work {
 
     /// How long there is nothing to do without a letter.
     fn patience(&self) -> Duration {
-        let is_behind = !self.unrung.is_empty() || !self.unanswered.is_empty();
-        let patience = self.batches.patience(self.now());
+        let is_behind = self.bells.is_behind() || !self.unanswered.is_empty();
+        let patience = self.keeper.backend.patience(self.now());
         if is_behind {
-            patience.min(RETRY)
+            patience.min(bells::RETRY)
         } else {
             patience
         }
@@ -199,8 +201,7 @@ impl Work {
             epoch: self.keeper.epoch,
             now: self.now(),
         };
-        let store = &mut *self.keeper.store;
-        let batch = self.batches.carry_out(store, &requests, &scene);
+        let batch = self.keeper.backend.carry_out(&requests, &scene);
         let stats = &self.keeper.stats;
         if !letters.is_empty() {
             stats.requests.add(letters.len() as u64);
@@ -222,35 +223,54 @@ impl Work {
             Point::Answered.pass();
         }
         for ring in batch.rings {
-            self.ring(ring);
+            self.bells.ring(ring);
         }
         if is_rung {
             Point::Rung.pass();
         }
-        self.unrung.extend(batch.to_look);
+        self.bells.look(batch.to_look);
+        for change in batch.presence {
+            (self.keeper.tell_presence)(&change.uid, change.is_online);
+        }
+        if let Some(others) = &self.keeper.post.others
+            && (batch.is_gap || batch.failure.is_some())
+        {
+            others.doubt();
+        }
         self.note_up(batch.failure.as_ref());
         if let Some(broken) = batch.broken {
             self.note_broken(broken);
         }
     }
 
-    /// One line for each time that the store goes down or comes back.
+    /// One line for each time that the store goes down or comes back; in a cluster, where all
+    /// parts go down with Redis, one for all of them.
     fn note_up(&mut self, failure: Option<&Failure>) {
         let stats = &self.keeper.stats;
         let was_up = stats.up.get() == 1;
-        stats.up.set(u64::from(failure.is_none()));
-        match failure {
-            Some(error) if was_up => tracing::error!(
+        let is_up = failure.is_none();
+        stats.up.set(u64::from(is_up));
+        if was_up == is_up {
+            return;
+        }
+        if is_up {
+            // What nobody knew to be written may have left some.
+            self.keeper.backend.look_for_work();
+        }
+        let others = self.keeper.post.others.as_ref();
+        let turn = match others {
+            Some(others) => others.note(Part::Store, is_up),
+            None if is_up => Turn::Up,
+            None => Turn::Down,
+        };
+        match (turn, failure) {
+            (Turn::Down, Some(error)) => tracing::error!(
                 %error,
                 "the store does not do what it is asked: messages that would have to be stored \
                  are refused until it does"
             ),
-            None if !was_up => {
-                // What nobody knew to be written may have left some.
-                self.batches.look_for_work();
-                tracing::info!("the store works again");
-            }
-            _ => {}
+            (Turn::Up, _) => tracing::info!("the store works again"),
+            _ => tracing::debug!(is_up, "the store"),
         }
     }
 
@@ -296,36 +316,6 @@ impl Work {
         }
     }
 
-    /// Tells the connections of a user. Where that fails they find it when they look: soon.
-    fn ring(&mut self, ring: Ring) {
-        let uid = ring.uid().to_owned();
-        let sessions = self.keeper.post.roster.find(&uid);
-        if sessions.is_empty() {
-            return;
-        }
-        let is_told = match ring {
-            Ring::Lost { .. } => self.keeper.switchboard.look(&sessions),
-            Ring::Entry {
-                epoch,
-                seq,
-                entry,
-                but,
-                ..
-            } => {
-                let rung = RungOut {
-                    epoch,
-                    seq,
-                    entry,
-                    but: but.map(|mark| self.keeper.post.node.marked(mark)),
-                };
-                self.keeper.switchboard.ring(&sessions, &Arc::new(rung))
-            }
-        };
-        if is_told.is_err() {
-            self.unrung.insert(uid);
-        }
-    }
-
     fn try_again(&mut self) {
         let mut waiting = std::mem::take(&mut self.unanswered).into_iter();
         for (key, ticket, outcome) in waiting.by_ref() {
@@ -335,11 +325,7 @@ impl Work {
             }
         }
         self.unanswered.extend(waiting);
-        let Keeper {
-            post, switchboard, ..
-        } = &self.keeper;
-        self.unrung
-            .retain(|uid| switchboard.look(&post.roster.find(uid)).is_err());
+        self.bells.try_again();
     }
 }
 
@@ -353,7 +339,7 @@ impl Presence for Here<'_> {
 }
 
 /// Unix time.
-fn wall_ms() -> u64 {
+pub fn wall_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64)

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Disk, Failure, Look, OpenError, Store, new_epoch};
+use super::{Disk, Failure, Look, OpenError, new_epoch};
 use crate::inbox::RowName;
+use crate::inbox::batch::Store;
 use crate::inbox::check::{self, Tally};
 use crate::inbox::records::{Head, decode, encode};
 use crate::inbox::rows::{Broken, Rows, all};
@@ -48,6 +49,17 @@ enum Frame {
     Store { version: u32, epoch: u64 },
     /// The last: without it the export was cut off.
     End { rows: u64 },
+}
+
+/// Entries and delayed messages that the store in `data_dir` still has for somebody.
+pub fn waiting(data_dir: &Path) -> Result<u64, ToolError> {
+    let mut disk = Disk::existing(data_dir, Look::Quick)?;
+    let mut tally = Tally::default();
+    disk.run(&mut |rows| {
+        tally = check::check(rows, &mut |_| {})?;
+        Ok(())
+    })?;
+    Ok(tally.entries + tally.delayed)
 }
 
 /// Reads all of the store; what is wrong with it goes to `out`, a line each, and then what there

@@ -15,6 +15,7 @@ use throng::inbox::service::Request;
 use throng::inbox::{Cursor, GroupError};
 use throng::parts::key::Key;
 use throng::parts::time::Tick;
+use throng::protocol::away::{DirectoryEntry, Elsewhere, Errand};
 use throng::protocol::envelope::{Head, MessageId};
 use throng::protocol::identity::Identity;
 use throng::protocol::limits::Limit;
@@ -88,6 +89,7 @@ impl Default for Desk {
                 watches,
                 codes: UserCodes::new(&[7; 32]),
                 node: Arc::new(node),
+                others: None,
             },
             courier: Courier {
                 key: Key::new(0, 0, 0),
@@ -114,7 +116,7 @@ impl Default for Desk {
 }
 
 fn teller(watches: Arc<Watches>, told: Told) -> OnPresence {
-    Box::new(move |uid, is_online| {
+    Arc::new(move |uid, is_online| {
         let mut tail = Vec::new();
         post::write_presence(uid, is_online, MessageId([9; 16]), 0, &mut tail);
         let watchers = watches.watchers(uid);
@@ -169,6 +171,8 @@ impl Carrier for Courier {
         self.broadcasts.push((frame, selector));
         Ok(())
     }
+
+    fn send_away(&mut self, _: Errand) {}
 
     fn strike(&mut self, limit: Limit) {
         self.struck.push(limit);
@@ -237,12 +241,12 @@ impl Host for Desk {
         self.post.roster.rename(identity, self.courier.key);
     }
 
-    fn set_online(&mut self, identity: &Identity, is_online: bool) {
+    fn set_online(&mut self, _: SessionId<'_>, identity: &Identity, is_online: bool) {
         let roster = &self.post.roster;
         roster.set_online(identity.uid(), self.courier.key, is_online);
     }
 
-    fn unbind(&mut self, identity: &Identity) {
+    fn unbind(&mut self, _: SessionId<'_>, identity: &Identity) {
         self.post.roster.unbind(identity.uid(), self.courier.key);
         self.post.watches.forget(self.courier.key);
     }
@@ -250,7 +254,8 @@ impl Host for Desk {
     fn user_code(&mut self, fingerprint: u64, identity: &Identity) -> String {
         let mut code = String::new();
         let codes = &self.post.codes;
-        codes.write(fingerprint, self.courier.key, identity.uid(), &mut code);
+        let mark = self.post.node.mark(self.courier.key);
+        codes.write(fingerprint, mark, identity.uid(), &mut code);
         code
     }
 
@@ -274,6 +279,24 @@ impl Host for Desk {
     fn ask(&mut self, request: Request, ticket: Ticket) -> bool {
         self.store.ask(self.courier.key, request, ticket)
     }
+
+    fn send_away(&mut self, _: Errand, _: Ticket) -> bool {
+        false
+    }
+
+    fn has_directory(&self) -> bool {
+        false
+    }
+
+    fn entry(&self, _: SessionId<'_>, _: &Identity) -> Option<Box<DirectoryEntry>> {
+        None
+    }
+
+    fn sessions_max(&self) -> usize {
+        usize::MAX
+    }
+
+    fn replaced(&mut self, _: &str, _: &[String]) {}
 
     fn device(&self) -> String {
         let belongings = self.belongings.get(&self.courier.key);
@@ -305,9 +328,16 @@ impl Host for Desk {
         self.out.len()
     }
 
-    fn group(&mut self, id: &str, members: &[String], is_change: bool) -> GroupView {
+    fn group(
+        &mut self,
+        id: &str,
+        members: &[String],
+        is_change: bool,
+        elsewhere: &HashMap<String, Vec<Elsewhere>>,
+    ) -> GroupView {
         let audience = is_change.then_some((members, Some(self.courier.key)));
-        self.post.group(id, members, audience, &mut self.courier)
+        self.post
+            .group(id, members, audience, elsewhere, &mut self.courier)
     }
 
     fn group_refused(&mut self, error: &GroupError) {

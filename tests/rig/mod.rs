@@ -264,7 +264,8 @@ impl Rig {
         let identity = self.ends[peer.0].session.identity();
         let uid = identity.map_or("nobody", Identity::uid);
         let mut code = String::new();
-        self.desk.post.codes.write(7, key(peer), uid, &mut code);
+        let mark = self.desk.post.node.mark(key(peer));
+        self.desk.post.codes.write(7, mark, uid, &mut code);
         code
     }
 

@@ -53,6 +53,8 @@ impl Rig {
             traces: Arc::default(),
             switchboard: Switchboard::new(Vec::new()),
             store: store(),
+            away: AwayBox::default(),
+            cluster: Arc::default(),
             store_stats: Arc::default(),
             stats: rig.stats.clone(),
             drain,
@@ -89,10 +91,10 @@ fn a_user_is_shown_with_all_sessions() {
     roster.bind(named, second, 1, Some(Arc::new(extra)), policy);
     let reply = rig.get("/api/v1/users/a_b");
     assert_eq!(reply.shaped(), 200);
-    let first = json!({"sessionId": session("a_b", ""), "device": "default", "since": 1000,
+    let first = json!({"node": "10.0.0.7:8084", "sessionId": session("a_b", ""), "device": "default", "since": 1000,
         "online": true, "metadata": {}});
     let tv = |is_online: bool| {
-        json!({"sessionId": session("a_b", "_1"), "device": "tv", "since": 1000,
+        json!({"node": "10.0.0.7:8084", "sessionId": session("a_b", "_1"), "device": "tv", "since": 1000,
             "online": is_online, "metadata": {"room": "x y"}})
     };
     assert_eq!(
@@ -152,6 +154,8 @@ fn a_full_mailbox_spares_no_session_of_another_reactor() {
         traces: Arc::default(),
         switchboard: switchboard.clone(),
         store: store(),
+        away: AwayBox::default(),
+        cluster: Arc::default(),
         store_stats: Arc::default(),
         stats: rig.stats.clone(),
         drain: crossbeam_channel::bounded(1).0,

@@ -91,6 +91,8 @@ fn without_a_key_only_this_machine_is_heard() {
         traces: Arc::default(),
         switchboard: Switchboard::new(Vec::new()),
         store: store(),
+        away: AwayBox::default(),
+        cluster: Arc::default(),
         store_stats: Arc::default(),
         stats,
         drain: crossbeam_channel::bounded(1).0,

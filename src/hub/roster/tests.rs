@@ -148,7 +148,7 @@ fn the_newest_is_the_only_one_where_the_policy_says_so() {
 fn coming_and_going_are_told_once_each_and_not_where_another_session_stays() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let ear = told.clone();
-    let roster = Roster::default().observed_by(Box::new(move |uid, is_there| {
+    let roster = Roster::default().observed_by(Arc::new(move |uid, is_there| {
         ear.lock().unwrap().push((uid.to_owned(), is_there));
     }));
     bind(&roster, "bob", key(0), 10);
