@@ -38,6 +38,9 @@ use crate::session::ticket::Ticket;
 /// A surplus or drained client comes back after this long, and up to `RETRY_SPREAD_MS` later.
 const RETRY_MS: u32 = 1000;
 const RETRY_SPREAD_MS: u64 = 9000;
+/// Who goes to another node need not wait for this one to restart.
+const RETRY_ELSEWHERE_MS: u32 = 200;
+const RETRY_SPREAD_MIN_MS: u64 = 1000;
 /// Where the other nodes have no room for all of them, or there are many.
 const RETRY_SPREAD_MAX_MS: u64 = 60_000;
 /// Newcomers that the other nodes take in a second without being slow for those whom they have.
@@ -476,15 +479,18 @@ impl Host for Desk {
             let retry_ms = RETRY_MS + (random % RETRY_SPREAD_MS) as u32;
             return outbound::come_back(retry_ms, node.public_url.as_deref());
         };
-        let spread_ms = match node.is_draining() {
-            // All who are still here arrive elsewhere within this time.
-            true if others.room() >= node.connections() => (node.connections() as u64 * 1000
-                / NEWCOMERS_PER_SEC)
-                .clamp(RETRY_SPREAD_MS, RETRY_SPREAD_MAX_MS),
-            false if others.room() > 0 => RETRY_SPREAD_MS,
-            _ => RETRY_SPREAD_MAX_MS,
+        let (from_ms, spread_ms) = match node.is_draining() {
+            // They are let go little by little, and all who are still here arrive elsewhere within
+            // this time.
+            true if others.room() >= node.connections() => {
+                let arriving_ms = node.connections() as u64 * 1000 / NEWCOMERS_PER_SEC;
+                let spread_ms = arriving_ms.clamp(RETRY_SPREAD_MIN_MS, RETRY_SPREAD_MAX_MS);
+                (RETRY_ELSEWHERE_MS, spread_ms)
+            }
+            false if others.room() > 0 => (RETRY_ELSEWHERE_MS, RETRY_SPREAD_MS),
+            _ => (RETRY_MS, RETRY_SPREAD_MAX_MS),
         };
-        let retry_ms = RETRY_MS + (random % spread_ms) as u32;
+        let retry_ms = from_ms + (random % spread_ms) as u32;
         let to = others.with_room(self.courier.ids.random());
         let to = to.and_then(|node| node.public_url);
         outbound::come_back(retry_ms, to.as_deref())
