@@ -2,8 +2,9 @@
 
 FUZZ_SECS ?= 60
 SEEDS ?= 100000
+THRONG_CHAOS_SECS ?= 3600
 
-.PHONY: build test test-tools hello-cluster simulate lint conformance fuzz bench hundred-thousand clean-tools
+.PHONY: build test test-tools hello-cluster simulate chaos lint conformance fuzz bench hundred-thousand clean-tools
 
 build:
 	cargo build --release
@@ -24,6 +25,11 @@ hello-cluster: build
 # As many simulated worlds as SEEDS says. One that goes wrong is named by its seed, with the command that replays it.
 simulate:
 	THRONG_SIM_SEEDS=$(SEEDS) cargo test --features faults --test simulation -- thousands_of_worlds --nocapture
+
+# A cluster in which nodes and Redis die, stand still and come back in any order, for THRONG_CHAOS_SECS
+# seconds, after a node that stands still until its lease has lapsed.
+chaos: test-tools
+	THRONG_CHAOS_SECS=$(THRONG_CHAOS_SECS) cargo test --features faults --test cluster -- --ignored --nocapture --test-threads 1
 
 # fuzz/ stands outside of the workspace (it needs a nightly compiler to run), so it is checked by name.
 lint: test-tools

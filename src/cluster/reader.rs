@@ -120,7 +120,10 @@ impl Reader {
             }
             if heard_itself.elapsed() > DEAF {
                 self.stats().hears.set(0);
-                let deaf = (redis::ErrorKind::Io, "subscribed, and nothing is heard");
+                let deaf = (
+                    redis::ErrorKind::Io,
+                    "subscribed, and nothing is heard: its user may lack the right to subscribe",
+                );
                 return Err(deaf.into());
             }
         }

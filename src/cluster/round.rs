@@ -160,6 +160,14 @@ impl Keeper {
             self.bells.try_again();
             return Some(());
         }
+        self.compare(&sessions)
+    }
+
+    /// Mails these connections what the store says of their inboxes.
+    fn compare(&mut self, sessions: &[SessionView]) -> Option<()> {
+        if sessions.is_empty() {
+            return Some(());
+        }
         let head = |session: &SessionView| {
             let mut cmd = ::redis::cmd("HMGET");
             cmd.arg(names::key(
@@ -285,6 +293,8 @@ impl Keeper {
                 .flat_map(|uid| self.around.post.roster.sessions(uid))
                 .collect();
             self.rebind(&came)?;
+            // What came while one was struck out rang nowhere.
+            self.compare(&came)?;
         }
         if cursor != "0" {
             cleaning.cursor = Some(cursor);

@@ -19,7 +19,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{bounded, never};
 
 use crate::cluster;
 use crate::config::Config;
@@ -88,11 +88,11 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
     };
     let storekeeper = store::spawn(keeper, store_box.clone())?;
     let cluster_stats = Arc::new(ClusterStats::default());
-    let (superseded, supersessions) = bounded(1);
-    let (away, cluster) = match member {
-        None => (AwayBox::default(), None),
+    let (away, cluster, supersessions) = match member {
+        None => (AwayBox::default(), None, never()),
         Some(member) => {
             let (away, partings) = mailbox::away_box();
+            let (superseded, supersessions) = bounded(1);
             let cluster = member.start(cluster::Surroundings {
                 post: post.clone(),
                 switchboard: switchboard.clone(),
@@ -102,7 +102,7 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
                 tell_presence,
                 superseded,
             })?;
-            (away, Some(cluster))
+            (away, Some(cluster), supersessions)
         }
     };
     let traces = Arc::new(Traces::default());

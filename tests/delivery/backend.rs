@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use throng_history::{Class, Sent, What};
 
+use crate::crowd::Shared;
 use crate::random::Random;
-use crate::world::Shared;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Whose pushes these are.
@@ -22,10 +22,10 @@ pub fn live(shared: &Arc<Shared>, mut random: Random) {
         if open.is_empty() && shared.is_talking() {
             open = begin(shared, &mut random);
         }
-        if let Some(api) = shared.api()
+        if let Some(door) = shared.door(&mut random)
             && !open.is_empty()
         {
-            open = push(shared, api, open);
+            open = push(shared, door.api, open);
         }
         shared.set_backend_calm(open.is_empty());
         sleep(random.millis(2, 30));

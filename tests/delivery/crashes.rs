@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use throng::parts::faults::Point;
 use throng_history::Class;
 
+use crate::crowd::LISTENER;
 use crate::device::Manner;
 use crate::random::seed;
 use crate::support::setup::Folder;
 use crate::support::{Node, Setup};
 use crate::wire::Wire;
-use crate::world::{LISTENER, Plan, World};
+use crate::world::{Plan, World};
 
 /// So many nodes die one after the other in each case.
 pub const DEATHS: u32 = 5;

@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use throng_history::{Class, Entry, Link, Place, Sent, What};
 
+use crate::crowd::{GROUP, LISTENER, Shared};
 use crate::random::Random;
 use crate::support::Opcode;
 use crate::wire::Wire;
-use crate::world::{GROUP, LISTENER, Shared};
 
 /// Messages of one device without an answer; it says nothing more until some have theirs.
 const UNDER_WAY_MAX: usize = 24;
@@ -173,7 +173,7 @@ impl Device {
 
     /// Connects and is greeted; false where there is no node.
     fn call(&mut self) -> io::Result<bool> {
-        let Some(addr) = self.shared.door() else {
+        let Some(door) = self.shared.door(&mut self.random) else {
             return Ok(false);
         };
         let cursor = self.memory.cursor.clone();
@@ -186,22 +186,26 @@ impl Device {
             target += &format!("&cursor={epoch}:{seq}");
             self.pass(cursor.clone());
         }
-        let wire = Wire::open(addr, &target);
+        let wire = Wire::open(door.ws, &target);
         if wire.is_err() {
             sleep(NAP);
         }
         let mut wire = wire?;
         let deadline = Instant::now() + ANSWER_PATIENCE;
-        let notice = loop {
+        loop {
             let frame = wire.hear()?.filter(|frame| frame.opcode == Opcode::Text);
             if let Some(frame) = frame {
-                break serde_json::from_slice::<Value>(&frame.payload)?;
+                let heard: Value = serde_json::from_slice(&frame.payload)?;
+                if heard["msg"]["userCode"].is_string() {
+                    break;
+                }
+                // What is not stored may come before the greeting, and nothing else.
+                assert!(heard["seq"].is_null(), "{heard}");
             }
             if Instant::now() > deadline {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-        };
-        assert!(notice["msg"]["userCode"].is_string(), "{notice}");
+        }
         let on = Link {
             user: self.user.clone(),
             device: self.name.clone(),

@@ -1,9 +1,9 @@
 //! Delivery proven on real processes: clients chat without a pause while the node dies, again and
 //! again, and what all of them saw is written down and judged.
 //!
-//! `world` starts nodes that follow each other on one data directory and has devices and a backend
-//! talk to them; `device` is one client that comes back and repeats; `scribe` writes the history;
-//! the crate `throng-history` judges it. A run prints what it has proven, as a bound, and its seed.
+//! `world` starts nodes that follow each other on one data directory; `crowd` has devices and a
+//! backend talk to them; `device` is one client that comes back and repeats; `scribe` writes the
+//! history; the crate `throng-history` judges it. A run prints what it has proven, as a bound, and its seed.
 //! The other modules are the tests.
 
 #![allow(clippy::unwrap_used)]
@@ -12,6 +12,8 @@ mod backend;
 mod cases;
 #[cfg(feature = "faults")]
 mod crashes;
+#[expect(dead_code, reason = "other tests use it too")]
+mod crowd;
 mod device;
 mod kills;
 #[cfg(feature = "faults")]
