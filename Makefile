@@ -22,9 +22,10 @@ test-tools:
 hello-cluster: build
 	scripts/hello-cluster.sh
 
-# As many simulated worlds as SEEDS says. One that goes wrong is named by its seed, with the command that replays it.
+# As many simulated worlds as SEEDS says, and a quarter as many clusters. One that goes wrong is named by its seed, with the
+# command that replays it.
 simulate:
-	THRONG_SIM_SEEDS=$(SEEDS) cargo test --features faults --test simulation -- thousands_of_worlds --nocapture
+	THRONG_SIM_SEEDS=$(SEEDS) cargo test --features faults --test simulation -- thousands_of_ --nocapture
 
 # A cluster in which nodes and Redis die, stand still and come back in any order, for THRONG_CHAOS_SECS
 # seconds, after a node that stands still until its lease has lapsed.

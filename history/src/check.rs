@@ -30,6 +30,8 @@ pub struct Judge {
     faults: Faults,
     report: Report,
     is_drained: bool,
+    /// Where the store lost something last.
+    store_lost_line: u64,
 }
 
 impl Judge {
@@ -75,6 +77,7 @@ impl Judge {
             }
             What::Open { on, cursor } => self.open(line, at, on, cursor.as_ref()),
             What::Close { on } => self.close(line, on),
+            What::StoreLost {} => self.store_lost_line = line,
             What::FaultStart { fault } => {
                 self.totals().faults += 1;
                 self.faults.start(fault, at);
@@ -215,7 +218,7 @@ impl Judge {
         match has {
             None => self.ledger.messages[number as usize].id = Some(id),
             // Told once for each further id.
-            Some(first) if first != id && of.is_none() => {
+            Some(first) if first != id && of.is_none() && !self.may_be_forgotten(number) => {
                 self.ledger.messages[number as usize].has_two_ids = true;
                 let text = format!(
                     "{} is {} and {message_id}",
@@ -227,6 +230,11 @@ impl Judge {
             Some(_) => {}
         }
         id
+    }
+
+    /// The store may know nothing any more of the first attempts to send a message.
+    fn may_be_forgotten(&self, number: u32) -> bool {
+        self.ledger.messages[number as usize].sent_line < self.store_lost_line
     }
 
     fn fail(&mut self, line: u64, sent: &Sent, definite: bool) {
@@ -274,6 +282,7 @@ impl Judge {
         let id = self.name(line, number, &entry.message_id);
         let place = self.people.place(&entry.place);
         self.stands(line, number, device, place);
+        let may_be_forgotten = self.may_be_forgotten(number);
         let message = &mut self.ledger.messages[number as usize];
         let is_first = message.delivered.set(seat);
         let is_first_of_id = self.ledger.ids[id as usize].delivered.set(seat);
@@ -284,7 +293,7 @@ impl Judge {
         if !is_first_of_id {
             return self.report.add(Kind::DuplicateId, line, text);
         }
-        if !is_first {
+        if !is_first && !may_be_forgotten {
             return self.report.add(Kind::DuplicateMsgid, line, text);
         }
         let confirmed_ms = (message.confirmed > 0).then_some(message.confirmed_ms);
@@ -458,7 +467,10 @@ impl Judge {
                 if seat.is_some_and(|seat| message.delivered.has(seat)) {
                     continue;
                 }
-                if found.gap_line > message.sent_line {
+                // Who first came after the store had lost it has nothing that it could compare.
+                let was_lost = message.sent_line < self.store_lost_line
+                    && self.store_lost_line < found.opened_line;
+                if found.gap_line > message.sent_line || was_lost {
                     excused += 1;
                 } else {
                     missing.push(device);

@@ -148,6 +148,9 @@ pub enum What {
     Close {
         on: Link,
     },
+    /// The store has lost some of what it had written down. What was sent before may be a new
+    /// message to it when it is repeated.
+    StoreLost {},
     FaultStart {
         fault: String,
     },

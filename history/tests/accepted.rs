@@ -236,3 +236,16 @@ fn a_history_is_the_same_read_from_text_and_what_is_no_event_is_named_by_its_lin
         "{error}"
     );
 }
+
+#[test]
+fn a_store_that_has_lost_a_message_may_take_it_for_a_new_one() {
+    let sent = single("alice", "m1", "bob");
+    let mut story = alice_and_bob();
+    story.send(&sent).get("bob", 2, place(1), "id1", &sent);
+    story.add(What::Unknown { sent: sent.clone() });
+    story.add(What::StoreLost {});
+    story.gap("bob", 2).send(&sent);
+    story.get("bob", 2, place_of("e2", 1), "id2", &sent);
+    story.confirm(&sent, "id2");
+    assert_eq!(story.kinds(), []);
+}

@@ -60,8 +60,14 @@ impl Keeper {
     ) -> Keeper {
         let now = Instant::now();
         around.stats.up.set(1);
+        let mut rounds = Rounds::new(link.run().to_owned(), now);
+        let others = around.post.others.as_ref();
+        if others.is_some_and(|others| others.has_directory) {
+            // A lease that is taken over never runs out: nobody else cleans up after that life.
+            rounds.clean_after(vec![options.name.clone()]);
+        }
         Keeper {
-            rounds: Rounds::new(link.run().to_owned(), now),
+            rounds,
             bells: Bells::new(around.post.clone(), around.switchboard.clone()),
             options,
             around,

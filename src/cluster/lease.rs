@@ -124,14 +124,16 @@ impl Lease {
     ) -> Result<Refreshed, JoinError> {
         let epoch = self.lives.present();
         let value = value_of(epoch, options, node, roster);
-        match hold(link, options, epoch, &value, "")? {
+        let from = match hold(link, options, epoch, &value, "")? {
             Hold::Held => return Ok(Refreshed::Kept),
+            Hold::Lapsed => "-".to_owned(),
+            // A Redis that has lost the latest may name an earlier life of this process.
+            Hold::Taken { by, .. } if self.lives.has_been(by) => by.to_string(),
             Hold::Taken { .. } => return Ok(Refreshed::Lost),
-            Hold::Lapsed => {}
-        }
+        };
         let epoch = fresh_epoch().map_err(|error| JoinError::Random(error.to_string()))?;
         let value = value_of(epoch, options, node, roster);
-        match hold(link, options, epoch, &value, "-")? {
+        match hold(link, options, epoch, &value, &from)? {
             Hold::Held => {
                 self.lives.begin(epoch);
                 Ok(Refreshed::Anew)

@@ -1,7 +1,8 @@
 //! Rounds: what is put right when something was lost on the way, a page at a time, paced.
 //!
 //! - **compare**: the heads of the inboxes of everybody here, with what their connections know;
-//!   once a minute, and after every gap of the bus. A connection that knows less looks.
+//!   once a minute, and after every gap of the bus. A connection that knows less looks. Whoever is
+//!   not in the directory is written down anew, or has lost its place and was not told.
 //! - **return**: Redis was away, or is another one. Everybody here is written down anew and
 //!   looks, and what is written down of those who have left meanwhile goes.
 //! - **clean**: what a dead node wrote down goes, and what an earlier life of this one did.
@@ -18,7 +19,7 @@ use crate::hub::roster::{Place, SessionView};
 use crate::protocol::away::DirectoryEntry;
 use crate::protocol::metadata::ANONYMOUS;
 use crate::store::redis::ask::{self, bytes, items, number};
-use crate::store::redis::names::{self, CLIENT, LEASE, SERVER_CLIENTS, SERVERS};
+use crate::store::redis::names::{self, CLIENT, LEASE, SERVER_CLIENTS, SERVERS, SESSION};
 use crate::store::redis::{self, Answer, Bound, Cleaned, Doorbell, Word};
 
 const COMPARE_EVERY: Duration = Duration::from_secs(60);
@@ -163,36 +164,49 @@ impl Keeper {
         self.compare(&sessions)
     }
 
-    /// Mails these connections what the store says of their inboxes.
+    /// Mails these connections what the store says of their inboxes. Those that the directory does
+    /// not have are written down first: what was accepted meanwhile rang elsewhere.
     fn compare(&mut self, sessions: &[SessionView]) -> Option<()> {
-        if sessions.is_empty() {
-            return Some(());
+        let strays = self.mail_heads(sessions)?;
+        if self.others().has_directory && !strays.is_empty() {
+            self.rebind(&strays)?;
+            self.mail_heads(&strays)?;
         }
+        Some(())
+    }
+
+    /// Returns those that the directory does not have.
+    fn mail_heads(&mut self, sessions: &[SessionView]) -> Option<Vec<SessionView>> {
+        if sessions.is_empty() {
+            return Some(Vec::new());
+        }
+        let post = self.around.post.clone();
         let head = |session: &SessionView| {
+            let uid = session.identity.uid();
             let mut cmd = ::redis::cmd("HMGET");
-            cmd.arg(names::key(
-                &self.options.prefix,
-                CLIENT,
-                session.identity.uid(),
-            ));
+            cmd.arg(names::key(&self.options.prefix, CLIENT, uid));
             cmd.arg("epoch").arg("seq");
+            cmd.arg(format!("{}:{}", char::from(SESSION), post.name_of(session)));
             cmd
         };
         let commands: Vec<Cmd> = sessions.iter().map(head).collect();
         let answers = self.ask(&commands)?;
-        let heads: Vec<InboxHead> = sessions
-            .iter()
-            .zip(answers)
-            .filter_map(|(session, answer)| {
-                Some(InboxHead {
-                    to: session.key,
-                    place: read_head(answer)?,
-                })
-            })
-            .collect();
+        let (mut heads, mut strays) = (Vec::new(), Vec::new());
+        for (session, answer) in sessions.iter().zip(answers) {
+            let Some((place, is_found)) = read_head(answer) else {
+                continue;
+            };
+            heads.push(InboxHead {
+                to: session.key,
+                place,
+            });
+            if !is_found && session.is_online {
+                strays.push(session.clone());
+            }
+        }
         self.around.stats.compared.add(heads.len() as u64);
         self.around.switchboard.compare(&heads);
-        Some(())
+        Some(strays)
     }
 
     /// Writes down these sessions.
@@ -337,15 +351,16 @@ impl Keeper {
     }
 }
 
-/// Some(None): there is no inbox.
-fn read_head(answer: Answer) -> Option<Option<(u64, u64)>> {
+/// Epoch and last entry of an inbox, if there is one, and whether the directory has the session.
+fn read_head(answer: Answer) -> Option<(Option<(u64, u64)>, bool)> {
     let Answer::Value(value) = answer else {
         return None;
     };
-    let [epoch, seq] = items(value)?.try_into().ok()?;
+    let [epoch, seq, session] = items(value)?.try_into().ok()?;
+    let is_found = !matches!(session, Value::Nil);
     if matches!(epoch, Value::Nil) {
-        return Some(None);
+        return Some((None, is_found));
     }
     let number = |value: &Value| std::str::from_utf8(bytes(value)?).ok()?.parse().ok();
-    Some(Some((number(&epoch)?, number(&seq)?)))
+    Some((Some((number(&epoch)?, number(&seq)?)), is_found))
 }

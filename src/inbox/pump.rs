@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use super::ack::Acknowledged;
-use super::read::{Attached, PAGE_ENTRIES, Page};
+use super::read::{Attached, Cursor, PAGE_ENTRIES, Page};
 use super::records::Entry;
 use crate::parts::faults::Mutant;
 use crate::parts::time::Tick;
@@ -68,6 +68,8 @@ pub struct Pump {
     is_known: bool,
     /// This client has heard that it misses something.
     is_told: bool,
+    /// What this client was told before was of another epoch.
+    is_moved: bool,
     /// Only while something is on its way.
     busy: Option<Box<Busy>>,
 }
@@ -141,6 +143,11 @@ impl Pump {
         self.state = State::Attaching;
     }
 
+    /// Nobody has asked the store for the first page, or it will be asked again.
+    pub fn is_idle(&self) -> bool {
+        self.state == State::Idle
+    }
+
     /// The first page is awaited.
     pub fn is_attaching(&self) -> bool {
         self.state == State::Attaching
@@ -169,6 +176,8 @@ impl Pump {
         // something, maybe because the store has forgotten it, gets again what it has not passed.
         let has_all = attached.epoch == self.epoch && !attached.page.resync;
         let sent = if has_all { self.next } else { 0 };
+        // A store that has lost everything does not know that this device misses something.
+        self.is_moved = self.epoch != 0 && attached.epoch != self.epoch;
         self.epoch = attached.epoch;
         self.next = sent.max(attached.low + 1);
         self.is_known = attached.is_known;
@@ -237,13 +246,13 @@ impl Pump {
             Some((epoch, seq)) => epoch != self.epoch || seq > self.head_seq(),
             None => self.head_seq() > 0,
         };
-        if is_news && self.state == State::Attached {
+        if is_news && self.state == State::Attached && !Mutant::NoReconcile.is_on() {
             self.look(now, out);
         }
     }
 
-    /// What was read behind the last entry that was sent.
-    pub fn page(&mut self, page: &Page, now: Tick, out: &mut impl Outlet) {
+    /// What was read behind `after`: the last entry that was sent when it was asked for.
+    pub fn page(&mut self, page: &Page, after: u64, now: Tick, out: &mut impl Outlet) {
         // What was asked for before it was detached is read anew when it is attached again.
         let is_attached = self.state == State::Attached;
         let Some(busy) = self.busy.as_mut().filter(|_| is_attached) else {
@@ -251,7 +260,12 @@ impl Pump {
         };
         busy.is_reading = false;
         busy.head = busy.head.max(page.head_seq);
-        let is_other = page.epoch != self.epoch;
+        if after >= self.next {
+            // It was asked for before this connection began anew, further down.
+            busy.is_to_look = true;
+            return self.go_on(now, out);
+        }
+        let is_other = page.epoch != self.epoch || std::mem::take(&mut self.is_moved);
         self.epoch = page.epoch;
         if is_other && page.low + 1 < self.next {
             // Numbers may have begun anew: what was sent under them is not what they mean now.
@@ -316,10 +330,11 @@ impl Pump {
         }
     }
 
-    /// The application has everything up to `seq`, however it got it.
-    pub fn skip_to(&mut self, seq: u64) {
-        if self.state == State::Attached {
-            self.next = self.next.max(seq + 1);
+    /// The application has everything up to its cursor, however it got it. One of another epoch
+    /// was heard before the store lost something, and says nothing of what is there now.
+    pub fn skip_to(&mut self, cursor: Cursor) {
+        if self.state == State::Attached && cursor.epoch == self.epoch {
+            self.next = self.next.max(cursor.seq + 1);
         }
     }
 

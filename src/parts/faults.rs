@@ -4,7 +4,8 @@
 //!
 //! `THRONG_CRASH_AT=<point>[:<n>]` ends the process, as SIGKILL would, when the point is passed
 //! for the n-th time, the first if it does not say. `THRONG_MUTANT=<name>` makes the process be
-//! wrong in one way; a thread may choose its own with [`with_mutant`].
+//! wrong in one way; a thread may choose its own with [`with_mutant`]. What scripts do inside of
+//! Redis has no mutants of its own: there the model of it is wrong by which the simulation goes.
 
 /// A point at which a process can die, in the order in which a request passes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,14 @@ pub enum Mutant {
     NoCursor,
     /// What nobody knows to be written is refused.
     UnknownIsNo,
+    /// What connections know is not compared with what the store has.
+    NoReconcile,
+    /// Numbers go on under the old epoch, though the store may have lost something.
+    SameEpoch,
+    /// In the directory of a cluster: the end of a session takes out whatever its user has.
+    AnyUnbind,
+    /// In the directory of a cluster: what a dead life of a node wrote down counts.
+    DeadCount,
 }
 
 impl Point {
@@ -86,7 +95,7 @@ impl Point {
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 12] = [
+    pub const ALL: [Mutant; 16] = [
         Mutant::AnswersEarly,
         Mutant::NoDedupe,
         Mutant::DoorbellOnly,
@@ -99,6 +108,10 @@ impl Mutant {
         Mutant::SentIsGot,
         Mutant::NoCursor,
         Mutant::UnknownIsNo,
+        Mutant::NoReconcile,
+        Mutant::SameEpoch,
+        Mutant::AnyUnbind,
+        Mutant::DeadCount,
     ];
 
     pub fn name(self) -> &'static str {
@@ -115,6 +128,10 @@ impl Mutant {
             Mutant::SentIsGot => "sent-is-got",
             Mutant::NoCursor => "no-cursor",
             Mutant::UnknownIsNo => "unknown-is-no",
+            Mutant::NoReconcile => "no-reconcile",
+            Mutant::SameEpoch => "same-epoch",
+            Mutant::AnyUnbind => "any-unbind",
+            Mutant::DeadCount => "dead-count",
         }
     }
 

@@ -409,14 +409,6 @@ impl Host for Desk {
         others.map_or(usize::MAX, |others| others.sessions_max())
     }
 
-    fn replaced(&mut self, uid: &str, sessions: &[String]) {
-        if sessions.is_empty() {
-            return;
-        }
-        let going = self.shared.post.named(uid, sessions);
-        self.close_replaced(going);
-    }
-
     fn device(&self) -> String {
         let belongings = self.belongings.get(&self.courier.key);
         let extra = belongings.and_then(|of| of.extra.as_ref());

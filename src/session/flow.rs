@@ -134,11 +134,11 @@ impl Session {
             (Wait::Attach { greeting, then }, outcome) => {
                 return self.attached(greeting, &about, then, outcome, cx);
             }
-            (Wait::Page, Outcome::Page(page)) => {
-                self.with_pump(cx, |pump, now, wire| pump.page(&page, now, wire));
+            (Wait::Page { after }, Outcome::Page(page)) => {
+                self.with_pump(cx, |pump, now, wire| pump.page(&page, after, now, wire));
                 return;
             }
-            (Wait::Page, _) => return self.pump.page_failed(cx.now.tick),
+            (Wait::Page { .. }, _) => return self.pump.page_failed(cx.now.tick),
             (Wait::Passed, Outcome::Acknowledged(done)) => {
                 self.with_pump(cx, |pump, now, wire| pump.acknowledged(&done, now, wire));
                 return;
@@ -197,10 +197,11 @@ impl Session {
             }
             return self.begin_without_inbox(greeting, about, then, cx);
         };
-        cx.host.set_cursor(None);
-        if let Some(identity) = &self.identity {
-            cx.host.replaced(identity.uid(), &attached.replaced);
+        if self.is_online && self.pump.is_idle() {
+            // It has gone and come back since, and its goodbye has undone this. It asks again.
+            return self.begin_without_inbox(greeting, about, then, cx);
         }
+        cx.host.set_cursor(None);
         if self.is_online {
             self.pump.begin(&attached, cx.now.tick);
         }
@@ -210,7 +211,9 @@ impl Session {
             Greeting::Done => {}
         }
         self.answer_then(about, then, cx);
-        self.with_pump(cx, |pump, now, wire| pump.page(&attached.page, now, wire));
+        self.with_pump(cx, |pump, now, wire| {
+            pump.page(&attached.page, 0, now, wire)
+        });
     }
 
     /// An entry was appended to this user's inbox.
@@ -349,7 +352,7 @@ impl Session {
         if let Some(cursor) = named.first().and_then(|name| Cursor::parse(name))
             && done.fits
         {
-            self.pump.skip_to(cursor.seq);
+            self.pump.skip_to(cursor);
         }
         self.with_pump(cx, |pump, now, wire| pump.acknowledged(done, now, wire));
     }

@@ -58,8 +58,6 @@ pub trait Host {
     fn entry(&self, session: SessionId<'_>, identity: &Identity) -> Option<Box<DirectoryEntry>>;
     /// Sessions that a user may have.
     fn sessions_max(&self) -> usize;
-    /// Sessions of this user here that lost their place to one on whatever node.
-    fn replaced(&mut self, uid: &str, sessions: &[String]);
     /// The device of this connection.
     fn device(&self) -> String;
     /// This connection, as where a message comes from.

@@ -25,8 +25,8 @@ pub struct Answering {
 pub enum Wait {
     /// Where the device is. Then the client is greeted, and what brought it here is answered.
     Attach { greeting: Greeting, then: Then },
-    /// The next page for the client.
-    Page,
+    /// The next page for the client, of what lies behind `after`.
+    Page { after: u64 },
     /// That the device has passed something, of which nobody hears.
     Passed,
     /// That messages are acknowledged, each to be answered.

@@ -68,7 +68,7 @@ impl<H: Host> Outlet for Wire<'_, H> {
             after,
             limit,
         };
-        self.ask(request, Wait::Page)
+        self.ask(request, Wait::Page { after })
     }
 
     fn pass(&mut self, seq: u64) -> bool {

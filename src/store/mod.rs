@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::RecvTimeoutError;
 use smallvec::SmallVec;
 
-use crate::command::{Letter, ReplyTo, ToReactor};
+use crate::command::{Bye, Letter, ReplyTo, ToReactor};
 use crate::hub::others::{Part, Turn};
 use crate::hub::post::Post;
 use crate::hub::roster::OnPresence;
@@ -134,6 +134,8 @@ struct Work {
     bells: Bells,
     /// Answers that found a full mailbox.
     unanswered: Vec<(Key, Box<Ticket>, Outcome)>,
+    /// Sessions that have lost their place to another one, and could not be told.
+    byes: Vec<Key>,
 }
 
 impl Work {
@@ -147,6 +149,7 @@ impl Work {
             started: Instant::now(),
             broken: None,
             unanswered: Vec::new(),
+            byes: Vec::new(),
         }
     }
 
@@ -174,7 +177,8 @@ impl Work {
 
     /// How long there is nothing to do without a letter.
     fn patience(&self) -> Duration {
-        let is_behind = self.bells.is_behind() || !self.unanswered.is_empty();
+        let is_behind =
+            self.bells.is_behind() || !self.unanswered.is_empty() || !self.byes.is_empty();
         let patience = self.keeper.backend.patience(self.now());
         if is_behind {
             patience.min(bells::RETRY)
@@ -216,6 +220,7 @@ impl Work {
         let is_rung = !batch.rings.is_empty();
         for (letter, outcome) in letters.into_iter().zip(batch.outcomes) {
             if let Some(outcome) = outcome {
+                self.note_replaced(&letter.request, &outcome);
                 self.answer(letter.reply, outcome);
             }
         }
@@ -285,6 +290,17 @@ impl Work {
         }
     }
 
+    /// Sessions of this node that lost their place to one that came have to go, also where that
+    /// one has gone meanwhile and hears nothing.
+    fn note_replaced(&mut self, request: &Request, outcome: &Outcome) {
+        if let (Request::Attach(attach), Outcome::Attached(attached)) = (request, outcome)
+            && !attached.replaced.is_empty()
+        {
+            let going = self.keeper.post.named(&attach.uid, &attached.replaced);
+            self.byes.extend(going);
+        }
+    }
+
     fn answer(&mut self, reply: ReplyTo, outcome: Outcome) {
         match reply {
             ReplyTo::Nobody => {}
@@ -325,6 +341,9 @@ impl Work {
             }
         }
         self.unanswered.extend(waiting);
+        let switchboard = &self.keeper.switchboard;
+        self.byes
+            .retain(|key| switchboard.close(*key, Bye::Replaced).is_err());
         self.bells.try_again();
     }
 }

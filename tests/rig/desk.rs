@@ -26,7 +26,7 @@ use throng::protocol::upgrade::Refusal;
 use throng::session::auth::TokenError;
 use throng::session::host::{Binding, Counted, Host, Speaker};
 use throng::session::rules::{Rules, SessionPolicy};
-use throng::session::ticket::Ticket;
+use throng::session::ticket::{Answering, Ticket, Wait};
 
 use super::store::Store;
 
@@ -48,6 +48,10 @@ pub struct Desk {
     /// What a trace of everybody shows, once it is on.
     pub is_tracing: bool,
     pub traced: Vec<(&'static str, String)>,
+    /// Different for each node whose rows are kept in one store: see [`Desk::mark`].
+    pub life: u64,
+    /// Goodbyes that the store has no room for.
+    unbinds: Vec<Request>,
     belongings: HashMap<Key, Belongings>,
     told: Told,
 }
@@ -109,6 +113,8 @@ impl Default for Desk {
             refused_tokens: Vec::new(),
             is_tracing: false,
             traced: Vec::new(),
+            life: 0,
+            unbinds: Vec::new(),
             belongings: HashMap::new(),
             told,
         }
@@ -129,6 +135,36 @@ impl Desk {
     /// What watchers are told and were not yet.
     pub fn notices(&mut self) -> Vec<(Key, Vec<u8>)> {
         std::mem::take(&mut *self.told.lock().unwrap())
+    }
+
+    /// What a connection is called in rows that several nodes share. A node draws what tells it
+    /// from others; here it is set, so that a seed decides all.
+    pub fn mark(&self, key: Key) -> u64 {
+        key.bits() ^ self.life
+    }
+
+    /// Tells the store of sessions that have ended, if it takes anything.
+    pub fn say_unbinds(&mut self) {
+        while let Some(request) = self.unbinds.first() {
+            let ticket = Ticket {
+                to: Answering::nobody(),
+                wait: Wait::Passed,
+            };
+            if !self.store.ask(self.courier.key, request.clone(), ticket) {
+                return;
+            }
+            self.unbinds.remove(0);
+        }
+    }
+
+    fn unbind_everywhere(&mut self, session: SessionId<'_>, uid: &str) {
+        if self.post.has_directory() {
+            self.unbinds.push(Request::Unbind {
+                uid: uid.to_owned(),
+                session: session.to_string(),
+            });
+            self.say_unbinds();
+        }
     }
 
     /// The connection is gone, and so is all that it had.
@@ -241,12 +277,16 @@ impl Host for Desk {
         self.post.roster.rename(identity, self.courier.key);
     }
 
-    fn set_online(&mut self, _: SessionId<'_>, identity: &Identity, is_online: bool) {
+    fn set_online(&mut self, session: SessionId<'_>, identity: &Identity, is_online: bool) {
         let roster = &self.post.roster;
         roster.set_online(identity.uid(), self.courier.key, is_online);
+        if !is_online {
+            self.unbind_everywhere(session, identity.uid());
+        }
     }
 
-    fn unbind(&mut self, _: SessionId<'_>, identity: &Identity) {
+    fn unbind(&mut self, session: SessionId<'_>, identity: &Identity) {
+        self.unbind_everywhere(session, identity.uid());
         self.post.roster.unbind(identity.uid(), self.courier.key);
         self.post.watches.forget(self.courier.key);
     }
@@ -277,7 +317,8 @@ impl Host for Desk {
     }
 
     fn ask(&mut self, request: Request, ticket: Ticket) -> bool {
-        self.store.ask(self.courier.key, request, ticket)
+        // Nothing overtakes a goodbye.
+        self.unbinds.is_empty() && self.store.ask(self.courier.key, request, ticket)
     }
 
     fn send_away(&mut self, _: Errand, _: Ticket) -> bool {
@@ -285,18 +326,26 @@ impl Host for Desk {
     }
 
     fn has_directory(&self) -> bool {
-        false
+        self.post.has_directory()
     }
 
-    fn entry(&self, _: SessionId<'_>, _: &Identity) -> Option<Box<DirectoryEntry>> {
-        None
+    fn entry(&self, session: SessionId<'_>, who: &Identity) -> Option<Box<DirectoryEntry>> {
+        self.has_directory().then(|| {
+            Box::new(DirectoryEntry {
+                session: session.to_string(),
+                since_secs: session.since_secs,
+                ordinal: session.ordinal,
+                mark: self.mark(self.courier.key),
+                device: self.device(),
+                uname: who.name().to_owned(),
+            })
+        })
     }
 
     fn sessions_max(&self) -> usize {
-        usize::MAX
+        let others = self.post.others.as_ref();
+        others.map_or(usize::MAX, |others| others.sessions_max())
     }
-
-    fn replaced(&mut self, _: &str, _: &[String]) {}
 
     fn device(&self) -> String {
         let belongings = self.belongings.get(&self.courier.key);
@@ -308,7 +357,7 @@ impl Host for Desk {
     fn origin(&self) -> Origin {
         Origin {
             device: self.device(),
-            connection: self.courier.key.bits(),
+            connection: self.mark(self.courier.key),
         }
     }
 

@@ -56,10 +56,7 @@ impl Rig {
         }
         self.flush(peer);
         for key in std::mem::take(&mut self.desk.replaced) {
-            let why = Bye::Replaced;
-            self.call(Peer(key.index()), |session, cx| {
-                session.close(why.close_code(), why.reason(), cx);
-            });
+            self.replace(key);
         }
         self.serve_store();
     }
@@ -92,6 +89,7 @@ impl Rig {
 
     /// One session hears of what was appended, or lost.
     pub fn ring(&mut self, key: Key, ring: &Ring) {
+        let mark = self.desk.mark(key);
         self.call(Peer(key.index()), |session, cx| match ring {
             Ring::Lost { .. } => session.look(cx),
             Ring::Entry {
@@ -105,10 +103,23 @@ impl Rig {
                     epoch: *epoch,
                     seq: *seq,
                     entry,
-                    is_own: *but == Some(key.bits()),
+                    is_own: *but == Some(mark),
                 };
                 session.rung(rung, cx);
             }
+        });
+    }
+
+    /// One session hears what the store has for its user.
+    pub fn compare(&mut self, key: Key, place: Option<(u64, u64)>) {
+        self.call(Peer(key.index()), |session, cx| session.compare(place, cx));
+    }
+
+    /// One session has lost its place to another one.
+    pub fn replace(&mut self, key: Key) {
+        let why = Bye::Replaced;
+        self.call(Peer(key.index()), |session, cx| {
+            session.close(why.close_code(), why.reason(), cx);
         });
     }
 

@@ -33,6 +33,16 @@ pub struct Counts {
     pub inbox_full: u64,
     pub conflicts: u64,
     pub epochs: u64,
+    /// Of clusters: a connection was closed because another one took its place.
+    pub replaced: u64,
+    /// Lives that a process began anew, because its lease had run out.
+    pub lives: u64,
+    /// Restarts of Redis with everything, and with a part or nothing of it.
+    pub restarts: u64,
+    pub rollbacks: u64,
+    /// Ways to be cut off from the bus, and nodes that were stopped for a while.
+    pub gaps: u64,
+    pub stops: u64,
 }
 
 impl Book {

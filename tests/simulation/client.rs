@@ -47,6 +47,8 @@ pub struct Client {
     /// What was processed and is not known to be acknowledged.
     pub unacked: Vec<Unacked>,
     cursor: Option<Place>,
+    /// The epoch of its inbox, as it last heard it.
+    epoch: Option<String>,
     seen: HashSet<String>,
 }
 
@@ -82,6 +84,7 @@ impl Client {
             next_msgid: 0,
             unacked: Vec::new(),
             cursor: None,
+            epoch: None,
             seen: HashSet::new(),
         }
     }
@@ -194,6 +197,7 @@ impl Client {
                         "closed {code:?}"
                     );
                     book.counts.mute += u64::from(code == Some(4431));
+                    book.counts.replaced += u64::from(code == Some(4409));
                     if self.manner == Manner::Mute {
                         // It has understood.
                         self.manner = Manner::Singly;
@@ -245,19 +249,25 @@ impl Client {
         };
         // What it has not passed comes again under another epoch.
         self.unacked.retain(|known| known.place.epoch == epoch);
-        if msg["event"] == "resync" {
+        let before = self.epoch.replace(epoch.to_owned());
+        let is_resync = msg["event"] == "resync";
+        // An anonymous device that finds no inbox is not written down.
+        if is_resync || self.device.is_some() || head_seq > 0 {
             self.open(book);
-            if let Some(line) = &self.line {
-                book.write(What::Gap {
-                    on: line.link.clone(),
-                    epoch: epoch.to_owned(),
-                    head_seq,
-                    from: msg["from"].as_u64().unwrap(),
-                });
-            }
-        } else if self.device.is_some() || head_seq > 0 {
-            // An anonymous device that finds no inbox is not written down.
-            self.open(book);
+        }
+        let Some(line) = self.line.as_ref().filter(|line| line.is_open) else {
+            return;
+        };
+        // Who comes without a cursor to a store that knows nothing any more hears it from the
+        // epoch alone.
+        let is_other = before.is_some_and(|before| before != epoch) && line.cursor.is_none();
+        if is_resync || is_other {
+            book.write(What::Gap {
+                on: line.link.clone(),
+                epoch: epoch.to_owned(),
+                head_seq,
+                from: msg["from"].as_u64().unwrap_or(head_seq + 1),
+            });
         }
     }
 
@@ -355,7 +365,8 @@ impl Client {
         let code = params["code"].as_u64().unwrap();
         let reason = params["reason"].as_str().unwrap_or_default();
         assert!(
-            matches!(code, 503 | 409 | 403) || reason == "not_member",
+            // 404: the group went with what the store has lost.
+            matches!(code, 503 | 409 | 403 | 404) || reason == "not_member",
             "{params}"
         );
         book.counts.inbox_full += u64::from(reason == "inbox_full");

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::time::Duration;
 
-use throng::inbox::batch::{Failure, Store};
+use throng::inbox::batch::{Backend, Batch, Batches, Failure, Moment, Scene, Store};
 use throng::inbox::records::{Head, decode, encode};
 use throng::inbox::rows::{self, Broken, Rows, Visit};
+use throng::inbox::service::Request;
 use throng::parts::faults::Mutant;
 
 use crate::rig::feed::Chance;
@@ -93,6 +95,26 @@ impl Disk {
         let dies = self.death == Some(at);
         self.has_died |= dies;
         dies
+    }
+}
+
+/// The contract over rows on a disk.
+pub struct OverDisk<'a> {
+    pub batches: &'a mut Batches,
+    pub disk: &'a mut Disk,
+}
+
+impl Backend for OverDisk<'_> {
+    fn carry_out(&mut self, requests: &[&Request], scene: &Scene<'_>) -> Batch {
+        self.batches.carry_out(self.disk, requests, scene)
+    }
+
+    fn patience(&self, now: Moment) -> Duration {
+        self.batches.patience(now)
+    }
+
+    fn look_for_work(&mut self) {
+        self.batches.look_for_work();
     }
 }
 

@@ -6,8 +6,6 @@ use throng_history::{Sent, What};
 
 use crate::book::Book;
 use crate::client::Client;
-use crate::disk::Disk;
-use crate::node::Node;
 use crate::rig::feed::Chance;
 
 pub const NAME: &str = "team";
@@ -62,7 +60,7 @@ impl Group {
         at: usize,
         client: &mut Client,
         everybody: &[String],
-        disk: &Disk,
+        kept: &dyn Rows,
         book: &mut Book,
         chance: &mut Chance,
     ) {
@@ -75,7 +73,7 @@ impl Group {
                 r#"{{"type":3,"params":{{"groupId":"{NAME}","userIdList":"{all}"}},"requestId":"group"}}"#
             );
             (text, None)
-        } else if !self.has(&client.user) || has_work(disk) {
+        } else if !self.has(&client.user) || has_work(kept) {
             // What was accepted for who leaves has come to its inbox before.
             return;
         } else if let Some(absent) = everybody.iter().find(|user| !self.has(user)) {
@@ -105,11 +103,12 @@ impl Group {
     }
 
     /// Looks whether the change is done, or never will be, and who is in the group then.
+    /// `is_under_way`: a node has not got an answer from its store.
     pub fn settle(
         &mut self,
         clients: &[Client],
-        node: Option<&mut Node>,
-        disk: &Disk,
+        is_under_way: bool,
+        kept: &dyn Rows,
         book: &mut Book,
     ) {
         let Some(change) = &self.change else {
@@ -118,21 +117,26 @@ impl Group {
         let line = clients[change.client].line.as_ref();
         let line = line.filter(|line| line.link.connection == change.connection);
         let is_on_its_way = line.is_some_and(|line| !line.up.is_empty());
-        if is_on_its_way || node.is_some_and(Node::is_changing_groups) {
+        if is_on_its_way || is_under_way {
             return;
         }
         self.change = None;
-        let row = disk.get(&rows::group(NAME)).unwrap();
+        self.read(kept, book);
+    }
+
+    /// The group is as the store has it.
+    pub fn read(&mut self, kept: &dyn Rows, book: &mut Book) {
+        let row = kept.get(&rows::group(NAME)).unwrap();
         let record = row.map(|row| decode::<Record>("group", &row).unwrap());
         self.members = record.map(|record| record.members).unwrap_or_default();
         write(self.members.clone(), book);
     }
 }
 
-fn has_work(disk: &Disk) -> bool {
+fn has_work(kept: &dyn Rows) -> bool {
     let from = rows::work_of(NAME);
     let mut has_work = false;
-    disk.scan(&from, &rows::end_of(from.clone()), &mut |_, _| {
+    kept.scan(&from, &rows::end_of(from.clone()), &mut |_, _| {
         has_work = true;
         false
     })

@@ -1,7 +1,7 @@
 //! A node: sessions and a roster as in the rig, and a storekeeper without a thread, who does what
 //! the one in `src/store` does.
 //!
-//! Owns: the queue to the store, and the mailbox of the one reactor, whose mail a chance may
+//! Owns: the queue to the store, whichever that is, and the mailbox of the one reactor, whose mail a chance may
 //! delay, repeat and bring out of order.
 //! Invariants: answers keep their order; what finds the mailbox full is not forgotten.
 
@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use throng::hub::post::Carrier;
 use throng::hub::roster::Roster;
-use throng::inbox::batch::{Batches, Moment, Scene};
+use throng::inbox::batch::{Backend, Moment, Scene};
 use throng::inbox::service::{Outcome, Request};
 use throng::inbox::{InboxRules, Presence, Ring};
 use throng::parts::key::Key;
@@ -22,7 +22,6 @@ use throng::session::auth::Auth;
 use throng::session::rules::Origins;
 use throng::session::ticket::Ticket;
 
-use crate::disk::Disk;
 use crate::rig::Rig;
 use crate::rig::feed::Chance;
 
@@ -31,7 +30,6 @@ const BATCH_MAX: u64 = 12;
 
 pub struct Node {
     pub rig: Rig,
-    batches: Batches,
     letters: VecDeque<Letter>,
     mail: VecDeque<Mail>,
     /// Answers that found a full mailbox, and users whose connections should look.
@@ -59,6 +57,8 @@ struct Letter {
 enum Mail {
     Answer(Key, Ticket, Outcome),
     Ring(Key, Arc<Ring>),
+    /// What the store has for the user of a session.
+    Head(Key, Option<(u64, u64)>),
 }
 
 /// Both clocks, in milliseconds.
@@ -88,7 +88,7 @@ pub fn epoch(life: u64) -> u64 {
 }
 
 impl Node {
-    /// The `life`-th node on the same disk.
+    /// The `life`-th node in a world, or in a cluster.
     pub fn new(life: u64, now: Clocks) -> Node {
         let mut rig = Rig::with(|rules| {
             rules.auth = Arc::new(Auth::None);
@@ -100,7 +100,6 @@ impl Node {
         rig.desk.courier.next_id = u128::from(life) << 32;
         Node {
             rig,
-            batches: Batches::default(),
             letters: VecDeque::new(),
             mail: VecDeque::new(),
             unanswered: VecDeque::new(),
@@ -128,6 +127,7 @@ impl Node {
     }
 
     fn take_letters(&mut self) {
+        self.rig.desk.say_unbinds();
         let letters = self.rig.desk.store.take_letters();
         self.letters
             .extend(letters.into_iter().map(|(key, request, ticket)| Letter {
@@ -152,10 +152,10 @@ impl Node {
             && self.unrung.is_empty()
     }
 
-    /// One batch, if there is anything to do. Whether the node survives it, the disk says.
+    /// One batch, if there is anything to do.
     pub fn serve(
         &mut self,
-        disk: &mut Disk,
+        backend: &mut dyn Backend,
         rules: &InboxRules,
         now: Clocks,
         chance: &mut Chance,
@@ -167,7 +167,7 @@ impl Node {
         };
         let count = self.letters.len().min(1 + chance.below(BATCH_MAX) as usize);
         let letters: Vec<Letter> = self.letters.drain(..count).collect();
-        if letters.is_empty() && !self.batches.patience(moment).is_zero() {
+        if letters.is_empty() && !backend.patience(moment).is_zero() {
             self.try_again();
             return Vec::new();
         }
@@ -178,11 +178,14 @@ impl Node {
             epoch: self.epoch,
             now: moment,
         };
-        let batch = self.batches.carry_out(disk, &requests, &scene);
+        let batch = backend.carry_out(&requests, &scene);
         let mut to_backends = Vec::new();
         for (letter, outcome) in letters.into_iter().zip(batch.outcomes) {
+            self.close_replaced(&letter.request, outcome.as_ref());
             match (letter.from, outcome) {
                 (Asker::Backend(call), outcome) => to_backends.push((call, outcome)),
+                // Whoever has gone does not listen.
+                (Asker::Session(..), _) if matches!(letter.request, Request::Unbind { .. }) => {}
                 (Asker::Session(key, ticket), Some(outcome)) => {
                     self.post(Mail::Answer(key, ticket, outcome));
                 }
@@ -193,12 +196,27 @@ impl Node {
             self.ring(ring);
         }
         self.unrung.extend(batch.to_look);
+        if let Some(others) = &self.rig.desk.post.others
+            && (batch.is_gap || batch.failure.is_some())
+        {
+            others.doubt();
+        }
         let was_up = std::mem::replace(&mut self.is_up, batch.failure.is_none());
         if self.is_up && !was_up {
-            self.batches.look_for_work();
+            backend.look_for_work();
         }
         self.try_again();
         to_backends
+    }
+
+    /// Sessions here that lost their place to one that came.
+    fn close_replaced(&mut self, request: &Request, outcome: Option<&Outcome>) {
+        if let (Request::Attach(attach), Some(Outcome::Attached(attached))) = (request, outcome) {
+            let post = &self.rig.desk.post;
+            for key in post.named(&attach.uid, &attached.replaced) {
+                self.rig.replace(key);
+            }
+        }
     }
 
     fn post(&mut self, mail: Mail) {
@@ -209,7 +227,21 @@ impl Node {
         }
     }
 
-    fn ring(&mut self, ring: Ring) {
+    /// Everybody who is here hears what the store has for him. What finds no room is lost.
+    pub fn compare(&mut self, heads: Vec<(Key, Option<(u64, u64)>)>) {
+        let room = self.mailbox_max.saturating_sub(self.mail.len());
+        let heads = heads.into_iter().take(room);
+        self.mail
+            .extend(heads.map(|(key, place)| Mail::Head(key, place)));
+    }
+
+    /// These users' connections should look.
+    pub fn look(&mut self, uids: impl IntoIterator<Item = String>) {
+        self.unrung.extend(uids);
+        self.try_again();
+    }
+
+    pub fn ring(&mut self, ring: Ring) {
         let uid = ring.uid().to_owned();
         let ring = Arc::new(ring);
         let mut keys = self.rig.desk.post.roster.find(&uid);
@@ -257,6 +289,7 @@ impl Node {
         match mail {
             Mail::Answer(key, ticket, outcome) => self.rig.answer(key, ticket, outcome),
             Mail::Ring(key, ring) => self.rig.ring(key, &ring),
+            Mail::Head(key, place) => self.rig.compare(key, place),
         }
         true
     }

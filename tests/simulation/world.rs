@@ -3,14 +3,14 @@
 //! what is still to come has its time.
 
 use throng::inbox::InboxRules;
+use throng::inbox::batch::Batches;
 use throng::parts::time::TICK_MS;
-use throng_history::{Class, Report, Sent, What};
+use throng_history::{Report, What};
 
 use crate::backend::Backend;
 use crate::book::{Book, Counts};
-use crate::client::{Client, Manner};
-use crate::disk::{Death, Disk, Weather};
-use crate::group::{self, Group};
+use crate::crowd::Crowd;
+use crate::disk::{Death, Disk, OverDisk, Weather};
 use crate::node::{self, Clocks, Node};
 use crate::rig::feed::Chance;
 use crate::rig::{Peer, START_MS};
@@ -21,37 +21,39 @@ const STEPS: u64 = 320;
 const HEAL_SECS: u64 = 400;
 /// Seconds in which nothing happens at its end.
 const QUIET_SECS: u32 = 5;
-/// One in so many times, who has something to say has very much to say.
-const BURST_IN: u64 = 500;
-
-const FIRST: &str = "phone";
 
 pub struct World {
     chance: Chance,
     disk: Disk,
+    batches: Batches,
     /// None: it has died, and nobody has started another.
     node: Option<Node>,
     lives: u64,
     clocks: Clocks,
     rules: InboxRules,
-    clients: Vec<Client>,
-    users: Vec<String>,
+    crowd: Crowd,
     backend: Backend,
-    group: Group,
     book: Book,
     connections: u64,
     /// Connections whose clients are gone, and the node does not know.
     ghosts: Vec<Peer>,
-    /// Messages that were confirmed, for those who misuse them.
-    confirmed: Vec<Sent>,
     /// Rings come early, late or twice.
     is_unruly: bool,
 }
 
+#[derive(Default)]
 pub struct Outcome {
     pub report: Report,
+    /// What the directory of a cluster has wrong when all is healed.
+    pub astray: Vec<String>,
     pub counts: Counts,
     pub trace: Vec<String>,
+}
+
+impl Outcome {
+    pub fn is_clean(&self) -> bool {
+        self.report.is_clean() && self.astray.is_empty()
+    }
 }
 
 /// Lives through one seed.
@@ -70,33 +72,14 @@ pub fn run(seed: u64, keeps_trace: bool) -> Outcome {
         report,
         counts,
         trace,
+        ..Outcome::default()
     }
 }
 
 impl World {
     fn new(seed: u64, keeps_trace: bool) -> World {
         let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let users: Vec<String> = ["ann", "bob", "cid"].map(str::to_owned).into();
-        let mut clients = Vec::new();
-        for user in &users {
-            let count = 1 + chance.below(3) as usize;
-            // One who has several is known by the first of them, which has a name.
-            let anonymous = match count {
-                1 => chance.below(2) as usize,
-                _ => 1 + chance.below(3) as usize,
-            };
-            for (at, name) in [FIRST, "desk", "old"].into_iter().take(count).enumerate() {
-                let device = (at != anonymous).then_some(name);
-                let manner = match chance.below(12) {
-                    0..3 => Manner::Plain,
-                    3..6 => Manner::Singly,
-                    6..9 => Manner::Together,
-                    9..11 => Manner::UpTo,
-                    _ => Manner::Mute,
-                };
-                clients.push(Client::new(user, device, manner, chance.below(3) > 0));
-            }
-        }
+        let crowd = Crowd::new(&mut chance);
         let clocks = Clocks {
             ms: 0,
             wall_ms: START_MS,
@@ -104,32 +87,25 @@ impl World {
         let rules = rules(&mut chance);
         World {
             disk: Disk::new(Chance(chance.draw())),
+            batches: Batches::default(),
             node: Some(Node::new(1, clocks)),
             lives: 1,
             clocks,
             rules,
-            clients,
-            users,
+            crowd,
             backend: Backend::default(),
-            group: Group::default(),
             book: Book::new(keeps_trace),
             connections: 0,
             ghosts: Vec::new(),
-            confirmed: Vec::new(),
             is_unruly: chance.below(2) == 0,
             chance,
         }
     }
 
-    /// Who has several devices comes with the first of them, before anything else happens: it is
-    /// the first that the node knows and the judge hears of. Who has one may come when it likes.
+    /// Who has several devices comes with the first of them, before anything else happens.
     fn begin(&mut self) {
-        for at in 0..self.clients.len() {
-            let user = &self.clients[at].user;
-            let devices = self.clients.iter().filter(|other| other.user == *user);
-            if devices.count() > 1 && self.clients[at].device.as_deref() == Some(FIRST) {
-                self.connect(at);
-            }
+        for at in self.crowd.firsts() {
+            self.connect(at);
         }
         self.exchange();
     }
@@ -139,7 +115,7 @@ impl World {
         match self.chance.below(100) {
             0..30 => self.client_acts(),
             30..60 => {
-                let at = self.any_client();
+                let at = self.crowd.any_client(&mut self.chance);
                 self.carry_bytes(at);
             }
             60..72 => self.store_works(),
@@ -155,112 +131,33 @@ impl World {
                 self.time_passes(ticks as u32);
             }
         }
-        self.group.settle(
-            &self.clients,
-            self.node.as_mut(),
-            &self.disk,
-            &mut self.book,
-        );
+        self.settle_group();
     }
 
-    fn any_client(&mut self) -> usize {
-        self.chance.below(self.clients.len() as u64) as usize
-    }
-
-    fn any_user(&mut self) -> String {
-        let at = self.chance.below(self.users.len() as u64) as usize;
-        self.users[at].clone()
+    fn settle_group(&mut self) {
+        let is_under_way = self.node.as_mut().is_some_and(Node::is_changing_groups);
+        self.crowd.settle(is_under_way, &self.disk, &mut self.book);
     }
 
     fn client_acts(&mut self) {
-        let at = self.any_client();
-        if self.clients[at].line.is_none() {
+        let at = self.crowd.any_client(&mut self.chance);
+        if self.crowd.clients[at].line.is_none() {
             return self.connect(at);
         }
-        match self.chance.below(21) {
-            0..6 => {
-                let to = self.any_user();
-                let class = match self.chance.below(4) {
-                    0 => Class::Push,
-                    _ => Class::Single,
-                };
-                // Sometimes more than a window holds.
-                let count = match self.chance.below(BURST_IN) {
-                    0 => 90,
-                    _ => 1,
-                };
-                for _ in 0..count {
-                    self.clients[at].compose(class, &to);
-                    self.send(at);
-                }
-            }
-            6..9 if self.group.has(&self.clients[at].user) => {
-                for _ in 0..1 + self.chance.below(4) {
-                    self.clients[at].compose(Class::Group, group::NAME);
-                    self.send(at);
-                }
-            }
-            6..=9 if !self.group.is_changing() => {
-                let client = &mut self.clients[at];
-                let (book, chance) = (&mut self.book, &mut self.chance);
-                self.group
-                    .ask(at, client, &self.users, &self.disk, book, chance);
-            }
-            10..12 => self.send(at),
-            12..19 => self.clients[at].acknowledge(&mut self.book, &mut self.chance),
-            19 => self.clients[at].come_or_go(&mut self.chance),
-            _ => self.misbehave(at),
-        }
+        let (book, chance) = (&mut self.book, &mut self.chance);
+        self.crowd.act(at, &self.disk, book, chance);
     }
 
     fn connect(&mut self, at: usize) {
         if let Some(node) = &mut self.node {
             self.connections += 1;
-            self.clients[at].connect(self.connections, node, &mut self.book);
-        }
-    }
-
-    fn send(&mut self, at: usize) {
-        let client = &mut self.clients[at];
-        let Some(sent) = client.send_next(&mut self.book, &mut self.chance) else {
-            return;
-        };
-        let connection = client.connection();
-        if self.confirmed.len() < 8 {
-            self.confirmed.push(sent.clone());
-        }
-        match sent.class {
-            Class::Group => self.group.write_send(sent, connection, &mut self.book),
-            Class::Single | Class::Push => self.book.write(What::Send { sent, connection }),
-        }
-    }
-
-    /// Acknowledges what is somebody else's, or sends something else under a msgid that is taken.
-    fn misbehave(&mut self, at: usize) {
-        let own = self.clients[at].user.clone();
-        let others = self.clients.iter().filter(|other| other.user != own);
-        // What was said to a group has one id for all, and may be its own as well.
-        let ids: Vec<String> = others
-            .flat_map(|other| &other.unacked)
-            .filter(|known| known.class != Class::Group)
-            .map(|known| known.id.clone())
-            .collect();
-        let is_own = |sent: &&Sent| sent.sender == own;
-        let client = &mut self.clients[at];
-        if self.chance.below(2) == 0 && !ids.is_empty() {
-            let id = ids[self.chance.below(ids.len() as u64) as usize].clone();
-            client.acknowledge_ids(&[id], &mut self.book, &mut self.chance);
-        } else if let Some(sent) = self.confirmed.iter().find(is_own)
-            && sent.msgid.starts_with(client.device_name())
-        {
-            client.compose_other(sent);
-            self.send(at);
+            self.crowd.clients[at].connect(self.connections, node, &mut self.book);
         }
     }
 
     /// Brings some bytes to the node, and whatever has come to the client.
     fn carry_bytes(&mut self, at: usize) {
-        let (Some(node), client) = (&mut self.node, &mut self.clients[at]) else {
+        let (Some(node), client) = (&mut self.node, &mut self.crowd.clients[at]) else {
             return;
         };
         let Some(line) = &mut client.line else {
@@ -278,7 +175,11 @@ impl World {
         let Some(node) = &mut self.node else {
             return;
         };
-        let answers = node.serve(&mut self.disk, &self.rules, self.clocks, &mut self.chance);
+        let mut store = OverDisk {
+            batches: &mut self.batches,
+            disk: &mut self.disk,
+        };
+        let answers = node.serve(&mut store, &self.rules, self.clocks, &mut self.chance);
         if self.disk.has_died {
             return self.node_dies();
         }
@@ -311,7 +212,7 @@ impl World {
         match self.chance.below(4) {
             0 => self.backend.cancel(node, &mut self.chance),
             _ => {
-                let mut to = self.users.clone();
+                let mut to = self.crowd.users.clone();
                 to.truncate(1 + self.chance.below(2) as usize);
                 to.reverse();
                 let delay_ms = 500 << self.chance.below(7);
@@ -332,7 +233,7 @@ impl World {
         };
         match self.chance.below(20) {
             0..6 => {
-                let at = self.any_client();
+                let at = self.crowd.any_client(&mut self.chance);
                 self.cut(at);
             }
             6..8 => self.disk.weather = Weather::Rough,
@@ -345,7 +246,7 @@ impl World {
             13 => node.mailbox_max = self.chance.below(12) as usize,
             14 => node.mailbox_max = usize::MAX,
             15 => {
-                let at = self.any_client();
+                let at = self.crowd.any_client(&mut self.chance);
                 self.stall(at);
             }
             16 => {
@@ -371,7 +272,7 @@ impl World {
 
     /// A connection is cut: of the bytes under way, some arrive. The node may hear of it later.
     fn cut(&mut self, at: usize) {
-        let (Some(node), client) = (&mut self.node, &mut self.clients[at]) else {
+        let (Some(node), client) = (&mut self.node, &mut self.crowd.clients[at]) else {
             return;
         };
         let Some(line) = &mut client.line else {
@@ -393,7 +294,7 @@ impl World {
 
     /// A client stops reading, or reads again.
     fn stall(&mut self, at: usize) {
-        let (Some(node), client) = (&mut self.node, &mut self.clients[at]) else {
+        let (Some(node), client) = (&mut self.node, &mut self.crowd.clients[at]) else {
             return;
         };
         if let Some(line) = &mut client.line {
@@ -405,7 +306,7 @@ impl World {
     fn node_dies(&mut self) {
         self.book.note(|| "the node dies".to_owned());
         self.book.counts.crashes += 1;
-        for at in 0..self.clients.len() {
+        for at in 0..self.crowd.clients.len() {
             self.cut(at);
         }
         self.node = None;
@@ -423,6 +324,7 @@ impl World {
             self.book.counts.epochs += 1;
             self.disk.begin_epoch(node::epoch(self.lives));
         }
+        self.batches = Batches::default();
         self.node = Some(Node::new(self.lives, self.clocks));
         self.book.note(|| "a node starts".to_owned());
     }
@@ -445,8 +347,8 @@ impl World {
                 node.rig.hang_up(ghost);
             }
         }
-        for at in 0..self.clients.len() {
-            let is_stalled = self.clients[at]
+        for at in 0..self.crowd.clients.len() {
+            let is_stalled = self.crowd.clients[at]
                 .line
                 .as_ref()
                 .is_some_and(|line| line.is_stalled);
@@ -465,47 +367,28 @@ impl World {
 
     /// True if there was nothing to do in it.
     fn pass_a_healed_second(&mut self, healed: Clocks) -> bool {
-        for at in 0..self.clients.len() {
-            if self.clients[at].line.is_none() {
+        for at in 0..self.crowd.clients.len() {
+            if self.crowd.clients[at].line.is_none() {
                 self.connect(at);
             }
-            if self.clients[at].is_out() {
-                self.clients[at].come_or_go(&mut self.chance);
-            }
-            if self.clients[at].manner == Manner::Mute {
-                self.clients[at].manner = Manner::Singly;
-            }
-            for _ in 0..4 {
-                self.clients[at].acknowledge(&mut self.book, &mut self.chance);
-            }
-            self.send(at);
+            self.crowd.behave(at, &mut self.book, &mut self.chance);
         }
         if let Some(node) = &mut self.node {
             self.backend.send(node, self.clocks, &mut self.book);
         }
         self.exchange();
-        self.group.settle(
-            &self.clients,
-            self.node.as_mut(),
-            &self.disk,
-            &mut self.book,
-        );
+        self.settle_group();
         self.time_passes(10);
         let now = self.clocks;
-        let is_done = |client: &Client| {
-            client.line.is_some()
-                && client.has_said_all()
-                && (client.unacked.is_empty() || client.manner == Manner::Plain)
-        };
-        self.clients.iter().all(is_done) && self.backend.is_done(healed, now)
+        self.crowd.is_done() && self.backend.is_done(healed, now)
     }
 
     /// Everything that is on its way arrives.
     fn exchange(&mut self) {
         let mut is_idle = false;
         while !is_idle {
-            for at in 0..self.clients.len() {
-                while self.clients[at]
+            for at in 0..self.crowd.clients.len() {
+                while self.crowd.clients[at]
                     .line
                     .as_ref()
                     .is_some_and(|line| !line.up.is_empty())
@@ -522,14 +405,14 @@ impl World {
             {}
             is_idle = self.node.as_mut().is_none_or(Node::is_idle);
         }
-        for at in 0..self.clients.len() {
+        for at in 0..self.crowd.clients.len() {
             self.carry_bytes(at);
         }
     }
 }
 
 /// Mostly what holds where nothing is configured; sometimes so tight that it strikes.
-fn rules(chance: &mut Chance) -> InboxRules {
+pub fn rules(chance: &mut Chance) -> InboxRules {
     const HOUR_MS: u64 = 3_600_000;
     InboxRules {
         entries_max: [1000, 1000, 12, 6][chance.below(4) as usize],

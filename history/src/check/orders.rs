@@ -14,6 +14,8 @@ impl Judge {
         let at = |number: u32| &messages[number as usize];
         let mut stored: Vec<u32> = (0..messages.len() as u32)
             .filter(|&number| at(number).place.is_some())
+            // What the store may have forgotten took its place when it was repeated.
+            .filter(|&number| at(number).attempts == 1 || !self.may_be_forgotten(number))
             .collect();
         stored.sort_unstable_by_key(|&number| (at(number).to, at(number).place));
         let mut wrong = Vec::new();
