@@ -55,7 +55,7 @@ struct Letter {
 
 #[derive(Clone)]
 enum Mail {
-    Answer(Key, Ticket, Outcome),
+    Answer(Key, Box<Ticket>, Outcome),
     Ring(Key, Arc<Ring>),
     /// What the store has for the user of a session.
     Head(Key, Option<(u64, u64)>),
@@ -187,7 +187,7 @@ impl Node {
                 // Whoever has gone does not listen.
                 (Asker::Session(..), _) if matches!(letter.request, Request::Unbind { .. }) => {}
                 (Asker::Session(key, ticket), Some(outcome)) => {
-                    self.post(Mail::Answer(key, ticket, outcome));
+                    self.post(Mail::Answer(key, Box::new(ticket), outcome));
                 }
                 (Asker::Session(..), None) => {}
             }
@@ -287,7 +287,7 @@ impl Node {
             self.mail.insert(later, mail.clone());
         }
         match mail {
-            Mail::Answer(key, ticket, outcome) => self.rig.answer(key, ticket, outcome),
+            Mail::Answer(key, ticket, outcome) => self.rig.answer(key, *ticket, outcome),
             Mail::Ring(key, ring) => self.rig.ring(key, &ring),
             Mail::Head(key, place) => self.rig.compare(key, place),
         }
