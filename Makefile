@@ -4,7 +4,7 @@ FUZZ_SECS ?= 60
 SEEDS ?= 100000
 THRONG_CHAOS_SECS ?= 3600
 
-.PHONY: build test test-tools hello-cluster simulate chaos lint conformance fuzz bench hundred-thousand clean-tools
+.PHONY: build test test-tools hello-cluster simulate chaos lint conformance fuzz bench bench-cluster hundred-thousand clean-tools
 
 build:
 	cargo build --release
@@ -56,10 +56,15 @@ fuzz:
 bench:
 	cargo run --release -p throng-bench
 
+# Nodes over a Redis, beside Socket.IO and Nchan, which are got under target/peers.
+bench-cluster:
+	scripts/peers.sh
+	cargo run --release -p throng-bench -- cluster --json target/bench-cluster.json
+
 # One process, 100 000 authenticated connections with heartbeats, one broadcast that reaches all of them.
 hundred-thousand: build
 	cargo build --release -p throng-loadtest
 	scripts/hundred-thousand.sh
 
 clean-tools:
-	rm -rf target/tools target/conformance
+	rm -rf target/tools target/conformance target/peers

@@ -12,7 +12,7 @@ use throng::inbox::records::{Entry, EntryBody};
 use throng::inbox::{Accept, Books, InboxRules, Presence};
 use throng::protocol::envelope::MessageId;
 use throng::store::Disk;
-use throng_loadtest::{Chats, Crowd};
+use throng_loadtest::{Chats, Crowd, Flow};
 
 use crate::process::CpuSample;
 use crate::server::{Scratch, Server, build_throng};
@@ -81,7 +81,11 @@ fn row(binary: &Path, chat: &Chat, store: &str, rate: f64) -> Result<bool, Faile
     }
     std::thread::sleep(SETTLES);
     let before = CpuSample::take(server.pid())?;
-    let chatted = crowd.chat(rate, Duration::from_secs(chat.secs), DRAIN_PATIENCE)?;
+    let chatted = crowd.chat(
+        Flow::PerSec(rate),
+        Duration::from_secs(chat.secs),
+        DRAIN_PATIENCE,
+    )?;
     let used = before.used_until(&CpuSample::take(server.pid())?);
     let tally = &chatted.tally;
     let millis = |nanos: u64| nanos as f64 / 1e6;
@@ -137,7 +141,8 @@ pub fn open_store(open: OpenStore) -> Result<bool, Failed> {
         plan.chats = Some(Arc::new(Chats::new(None)?));
         let mut crowd = Crowd::gather(plan)?;
         crowd.open(100, OPEN_PATIENCE)?;
-        crowd.chat(1000.0, Duration::from_secs(2), DRAIN_PATIENCE)?;
+        let flow = Flow::PerSec(1000.0);
+        crowd.chat(flow, Duration::from_secs(2), DRAIN_PATIENCE)?;
     }
     Ok(true)
 }

@@ -2,10 +2,12 @@
 //!
 //! Rooms: `floor` and `canned` are that server; `server` starts it or a Throng node as a child;
 //! `measure` is one run of both in turns; `table` sets the runs side by side; `hold` is the
-//! large crowd; `chats` are messages that are stored; `parse` runs in this process; `process` and `machine` read /proc.
+//! large crowd; `chats` are messages that are stored; `cluster` is several nodes; `parse` runs in
+//! this process; `process` and `machine` read /proc.
 
 mod canned;
 mod chats;
+mod cluster;
 mod floor;
 mod hold;
 mod machine;
@@ -45,6 +47,8 @@ enum What {
     Hold(hold::Hold),
     /// Chats with all six packets, with each store.
     Chat(chats::Chat),
+    /// Nodes over a Redis, beside Socket.IO and Nchan.
+    Cluster(cluster::Cluster),
     /// A node that opens a store of many entries.
     OpenStore(chats::OpenStore),
     /// The parser alone: simd-json beside serde_json.
@@ -92,6 +96,7 @@ fn main() -> ExitCode {
         None => all(cli.all),
         Some(What::Hold(hold)) => hold::hold(hold),
         Some(What::Chat(chat)) => chats::chat(chat),
+        Some(What::Cluster(cluster)) => cluster::cluster(cluster),
         Some(What::OpenStore(open)) => chats::open_store(open),
         Some(What::Parse) => {
             print!("{}", parse_table(&parse::rows(Duration::from_millis(200))));

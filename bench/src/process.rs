@@ -9,6 +9,18 @@ use std::path::PathBuf;
 #[derive(Clone, Debug)]
 pub struct CpuSample(BTreeMap<u32, u64>);
 
+/// A process and all that it has started.
+pub fn family(pid: u32) -> Vec<u32> {
+    let mut all = vec![pid];
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = std::fs::read_to_string(path).unwrap_or_default();
+    let children = children
+        .split_whitespace()
+        .filter_map(|child| child.parse().ok());
+    all.extend(children.flat_map(family));
+    all
+}
+
 /// CPU time used between two samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuUsed {
@@ -40,6 +52,16 @@ impl CpuSample {
             threads.insert(tid, nanos.ok_or(io::ErrorKind::InvalidData)?);
         }
         Ok(CpuSample(threads))
+    }
+
+    /// What each thread used that is there at both ends, with its name.
+    pub fn used_by_thread(&self, later: &CpuSample, pid: u32) -> Vec<(String, u64)> {
+        let used = |(tid, nanos): (&u32, &u64)| {
+            let before = self.0.get(tid)?;
+            let name = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm"));
+            Some((name.ok()?.trim().to_owned(), nanos.saturating_sub(*before)))
+        };
+        later.0.iter().filter_map(used).collect()
     }
 
     pub fn used_until(&self, later: &CpuSample) -> CpuUsed {

@@ -3,7 +3,7 @@
 //! Owns: the process, its scratch directory, and the connection over which broadcasts are pushed.
 
 use std::io::{self, BufRead, BufReader};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -15,7 +15,7 @@ use throng_loadtest::{Api, Plan, Who};
 use crate::{Failed, canned, floor};
 
 /// What signs the crowd's tokens: a bench's secret guards nothing.
-const SECRET: &str = "a token secret for benches, known to everybody";
+pub const SECRET: &str = "a token secret for benches, known to everybody";
 const START_PATIENCE: Duration = Duration::from_secs(20);
 const CONFIG: &str =
     "[limits]\nframes_per_sec = 0\nbytes_per_sec = 0\ncontrol_frames_per_sec = 0\n";
@@ -110,6 +110,34 @@ impl Server {
         self.child.id()
     }
 
+    /// Where clients connect.
+    pub fn ws(&self) -> &str {
+        &self.ws
+    }
+
+    /// The same, without path.
+    pub fn address(&self) -> Result<SocketAddr, Failed> {
+        let rest = self.ws.strip_prefix("ws://").unwrap_or(&self.ws);
+        let host = rest.split('/').next().unwrap_or(rest);
+        Ok(host.parse().map_err(|e| format!("{host}: {e}"))?)
+    }
+
+    /// Pushes this `msg` object to these users, to be stored.
+    pub fn store_for(&mut self, users: &[String], body: &str) -> io::Result<()> {
+        match &mut self.pusher {
+            Pusher::Api(api) => api.store_for(users, body),
+            Pusher::Floor(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// How many nodes it knows, itself included.
+    pub fn nodes(&mut self) -> io::Result<usize> {
+        match &mut self.pusher {
+            Pusher::Api(api) => api.nodes(),
+            Pusher::Floor(_) => Ok(1),
+        }
+    }
+
     /// A crowd's plan for this server.
     pub fn plan(&self, clients: usize) -> Result<Plan, Failed> {
         Ok(Plan::new(&self.ws, Who::signed(SECRET)?, "load-", clients)?)
@@ -159,7 +187,7 @@ impl Drop for Scratch {
 
 /// Starts a server and waits for its ready line. Its standard error goes to a file, which is
 /// quoted if it fails.
-fn start(mut command: Command, dir: &Path) -> Result<(Child, String), Failed> {
+pub fn start(mut command: Command, dir: &Path) -> Result<(Child, String), Failed> {
     let log = dir.join("log");
     let mut child = command
         .stdin(Stdio::null())
@@ -193,7 +221,7 @@ fn start(mut command: Command, dir: &Path) -> Result<(Child, String), Failed> {
     }
 }
 
-fn field<'a>(ready: &'a str, name: &str) -> Result<&'a str, Failed> {
+pub fn field<'a>(ready: &'a str, name: &str) -> Result<&'a str, Failed> {
     ready
         .split_whitespace()
         .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))

@@ -54,34 +54,65 @@ impl Api {
                 &mut requests,
             );
         }
+        self.ask(&requests, bodies.len())?;
+        Ok(())
+    }
+
+    /// Pushes `body` (a `msg` object) to these users, to be stored.
+    pub fn store_for(&mut self, users: &[String], body: &str) -> io::Result<()> {
+        let mut request = String::new();
+        let names = users.join("\",\"");
+        self.write_request(
+            &format!("{{\"to\":[\"{names}\"],\"msg\":{body}}}"),
+            &mut request,
+        );
+        self.ask(&request, 1).map(drop)
+    }
+
+    /// How many nodes the server knows, itself included.
+    pub fn nodes(&mut self) -> io::Result<usize> {
+        let mut request = String::new();
+        self.write_head("GET /api/v1/nodes", &mut request);
+        request.push_str("\r\n");
+        let answer = self.ask(&request, 1)?;
+        Ok(memmem::find_iter(&answer, b"\"wsUrl\":").count())
+    }
+
+    /// Sends requests, and reads as many answers. The last one, if all are good.
+    fn ask(&mut self, requests: &str, count: usize) -> io::Result<Vec<u8>> {
         if self.last_used.elapsed() > IDLE_MAX {
             self.stream = dial(&self.address)?;
         }
         self.stream.write_all(requests.as_bytes())?;
-        bodies.iter().try_for_each(|_| self.read_answer())?;
+        let mut last = Vec::new();
+        for _ in 0..count {
+            last = self.read_answer()?;
+        }
         self.last_used = Instant::now();
-        Ok(())
+        Ok(last)
     }
 
-    fn write_request(&self, body: &str, out: &mut String) {
-        let _ = write!(
-            out,
-            "POST /api/v1/messages HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n",
-            self.host,
-            body.len()
-        );
+    fn write_head(&self, what: &str, out: &mut String) {
+        let _ = write!(out, "{what} HTTP/1.1\r\nHost: {}\r\n", self.host);
         if let Some(key) = &self.key {
             let _ = write!(out, "Authorization: Bearer {key}\r\n");
         }
-        let _ = write!(out, "\r\n{body}");
     }
 
-    fn read_answer(&mut self) -> io::Result<()> {
+    fn write_request(&self, body: &str, out: &mut String) {
+        self.write_head("POST /api/v1/messages", out);
+        let length = body.len();
+        let _ = write!(
+            out,
+            "Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+    }
+
+    fn read_answer(&mut self) -> io::Result<Vec<u8>> {
         loop {
             if let Some(length) = answer_length(&self.received)? {
                 let answer = self.received.drain(..length).collect::<Vec<u8>>();
-                return judge(&answer);
+                return judge(&answer).map(|()| answer);
             }
             let mut piece = [0; 4 << 10];
             match self.stream.read(&mut piece)? {

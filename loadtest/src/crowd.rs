@@ -14,7 +14,7 @@ use hdrhistogram::Histogram;
 use throng::sys::EventFd;
 use throng_history::What;
 
-use crate::chat::{ChatTally, SLICE, Schedule};
+use crate::chat::{ChatTally, Flow, SLICE, Schedule};
 use crate::chats::Chats;
 use crate::counts::Counts;
 use crate::message;
@@ -376,12 +376,11 @@ impl Crowd {
         })
     }
 
-    /// Has those who talk chat with their partners, so many messages a second, whatever becomes
-    /// of them; then waits until each has come through and everybody is connected, at most for
-    /// `patience`.
+    /// Has those who talk chat with their partners, so much of it; then waits until each message
+    /// has come through and everybody is connected, at most for `patience`.
     pub fn chat(
         &mut self,
-        per_sec: f64,
+        flow: Flow,
         lasts: Duration,
         patience: Duration,
     ) -> Result<Chatted, CrowdError> {
@@ -390,8 +389,7 @@ impl Crowd {
         for (number, worker) in self.workers.iter().enumerate() {
             let (pairs, share) = (self.plan.pairs(), self.plan.share(number));
             let talkers = pairs.talkers_before(share.end) - pairs.talkers_before(share.start);
-            let part = f64::from(talkers) / f64::from(pairs.talkers.max(1));
-            let schedule = Schedule::new(from, lasts, per_sec * part);
+            let schedule = Schedule::new(from, lasts, flow.part(talkers, pairs.talkers));
             worker.send(Command::Chat { schedule })?;
         }
         self.beat_time(&chats, from + lasts, from + lasts + patience)?;

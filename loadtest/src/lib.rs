@@ -32,6 +32,7 @@ pub mod target;
 mod worker;
 
 pub use api::Api;
+pub use chat::Flow;
 pub use chats::Chats;
 pub use counts::Counts;
 pub use crowd::{Chatted, Crowd, CrowdError, Heard, Opened, Returned, Talked, Weathered};

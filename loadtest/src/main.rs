@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-use throng_loadtest::{Api, Chats, Chatted, Crowd, Plan, Who};
+use throng_loadtest::{Api, Chats, Chatted, Crowd, Flow, Plan, Who};
 
 use crate::report::Report;
 
@@ -341,7 +341,7 @@ fn chat(
     plan.chats = Some(Arc::new(chats));
     let (mut crowd, mut report) = gather(plan)?;
     let drain = Duration::from_secs(talk.drain_secs);
-    let chatted = crowd.chat(talk.rate, common.patience(), drain)?;
+    let chatted = crowd.chat(Flow::PerSec(talk.rate), common.patience(), drain)?;
     report.chatted(&chatted, talk.rate, u64::from(common.connections));
     finish(&mut crowd, &mut report)?;
     Ok((report, chatted))

@@ -1,7 +1,8 @@
 //! Who of the crowd talks, to whom, and where each client connects first.
 //!
 //! Those who talk are spread evenly among all, so that every thread has its part of them. Their
-//! pairs are spread over the targets: as many stay within one as go from each to each other.
+//! pairs are spread over the targets: as many stay within one as go from each to each other, or,
+//! where that is wished for, none stay within one.
 
 /// So many clients, talkers among them, and targets.
 #[derive(Clone, Copy, Debug)]
@@ -9,6 +10,8 @@ pub struct Pairs {
     pub clients: u32,
     pub talkers: u32,
     pub targets: u32,
+    /// Partners begin at different targets.
+    pub are_apart: bool,
 }
 
 impl Pairs {
@@ -38,6 +41,9 @@ impl Pairs {
         let Some(pair) = rank.checked_sub(self.half()) else {
             return rank % targets;
         };
+        if self.are_apart {
+            return (pair + 1) % targets;
+        }
         // One further with each round, so that pairs of all kinds come about. The last round may
         // be a part of one: it goes on where the first halves of the pairs have left off.
         let (round, rounds) = (pair / targets, (self.talkers - self.half()) / targets);
@@ -70,6 +76,7 @@ mod tests {
             clients,
             talkers,
             targets,
+            are_apart: false,
         }
     }
 
@@ -108,6 +115,24 @@ mod tests {
             (0..clients).for_each(|index| each[pairs.target(index) as usize] += 1);
             let (least, most) = (each.iter().min().unwrap(), each.iter().max().unwrap());
             assert!(most - least <= 1, "{each:?}");
+        }
+    }
+
+    #[test]
+    fn partners_may_be_kept_apart() {
+        for targets in [2, 3] {
+            let pairs = Pairs {
+                are_apart: true,
+                ..pairs(1000, 1000, targets)
+            };
+            let mut each = vec![0; targets as usize];
+            for index in 0..1000 {
+                let target = pairs.target(index);
+                assert_ne!(target, pairs.target(pairs.partner(index)));
+                each[target as usize] += 1;
+            }
+            let (least, most) = (each.iter().min().unwrap(), each.iter().max().unwrap());
+            assert!(most - least <= 2, "{each:?}");
         }
     }
 

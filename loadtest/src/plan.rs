@@ -107,6 +107,8 @@ pub struct Plan {
     pub clients: usize,
     /// Of those, so many talk to each other, where they talk at all.
     pub talkers: usize,
+    /// Those who talk to each other begin at different URLs.
+    pub keeps_apart: bool,
     pub threads: usize,
     /// Local addresses to connect from, taken in turn; none leaves it to the kernel.
     pub sources: Vec<IpAddr>,
@@ -149,6 +151,7 @@ impl Plan {
             prefix: prefix.to_owned(),
             clients,
             talkers: clients,
+            keeps_apart: false,
             threads: clients.div_ceil(per_thread).max(1),
             rate: None,
             window: 128,
@@ -201,6 +204,7 @@ impl Plan {
             clients: self.clients as u32,
             talkers: self.talkers.min(self.clients) as u32,
             targets: self.targets.given(),
+            are_apart: self.keeps_apart,
         }
     }
 

@@ -204,8 +204,7 @@ impl Worker {
                 }
                 Command::Chat { schedule } => {
                     self.task = None;
-                    self.desk
-                        .with_chat(|chat, _| chat.schedule = Some(schedule));
+                    self.desk.with_chat(|chat, _| chat.begin(schedule));
                 }
                 Command::Collect => self.hand_in(),
                 Command::Leave => self.leave(),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use throng_history::{Kind, Report};
 use throng_loadtest::frame::{self, TEXT};
-use throng_loadtest::{Chats, Chatted, Crowd, Plan, Who, message};
+use throng_loadtest::{Chats, Chatted, Crowd, Flow, Plan, Who, message};
 
 /// What the server does wrong, or lets happen, with each message of this number.
 #[derive(Clone, Copy, PartialEq)]
@@ -266,7 +266,7 @@ fn chat(name: &str, fault: Fault) -> (Chatted, Report) {
         _ => Duration::from_millis(500),
     };
     let chatted = crowd
-        .chat(200.0, Duration::from_millis(500), patience)
+        .chat(Flow::PerSec(200.0), Duration::from_millis(500), patience)
         .unwrap();
     let file = std::fs::File::open(&history).unwrap();
     (

@@ -89,9 +89,15 @@ impl Reader {
         // What was said before that was not heard. The keeper looks for it.
         self.stats().gaps.add(1);
         let (mut heard_itself, mut heard) = (Instant::now(), Instant::now());
+        // What the socket was told last: telling it is a system call.
+        let mut patience = Duration::ZERO;
         while !self.ending.load(Relaxed) {
             let is_behind = self.bells.is_behind() || !self.byes.is_empty();
-            bus.set_read_timeout(Some(if is_behind { RETRY } else { LISTEN }))?;
+            let wished = if is_behind { RETRY } else { LISTEN };
+            if wished != patience {
+                bus.set_read_timeout(Some(wished))?;
+                patience = wished;
+            }
             match bus.get_message() {
                 Ok(message) => {
                     heard = Instant::now();
@@ -115,6 +121,7 @@ impl Reader {
             if heard.elapsed() > PING_EVERY {
                 // Its answer counts as a word; without one within the time-out it is an error.
                 bus.set_read_timeout(Some(PING_EVERY))?;
+                patience = PING_EVERY;
                 bus.ping::<redis::Value>()?;
                 heard = Instant::now();
             }

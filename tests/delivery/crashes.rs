@@ -146,12 +146,18 @@ fn an_acknowledgement_is_applied_and_its_16_is_lost() {
 /// So many messages to a group that not all are handed out with the batch that accepts them. A
 /// later process hands out the rest, and its connections are other devices' than the earlier one's.
 fn of_groups(name: &'static str) -> Plan {
-    const DEVICES: [(&str, &str, Manner); 6] = [
+    const DEVICES: [(&str, &str, Manner); 12] = [
         ("alice", "phone", Manner::Acks),
+        ("alice", "desk", Manner::Acks),
+        ("alice", "laptop", Manner::Cursors),
         ("alice", LISTENER, Manner::Cursors),
         ("bob", "phone", Manner::Acks),
+        ("bob", "desk", Manner::Cursors),
+        ("bob", "laptop", Manner::Acks),
         ("bob", LISTENER, Manner::Pongs),
         ("carol", "phone", Manner::Cursors),
+        ("carol", "desk", Manner::Acks),
+        ("carol", "laptop", Manner::Acks),
         ("carol", LISTENER, Manner::Acks),
     ];
     Plan {
