@@ -27,6 +27,9 @@ fn nodes_that_are_killed_again_and_again_lose_nothing_and_double_nothing() {
     assert_eq!(report.totals.faults, KILLS, "{report}");
 }
 
+/// Deaths after a commit at most until one of them has left a message unanswered.
+const REPETITION_TRIES: u32 = 20;
+
 #[test]
 fn a_node_dies_at_each_point_of_its_work_and_the_others_go_on() {
     const POINTS: [Point; 5] = [
@@ -41,6 +44,15 @@ fn a_node_dies_at_each_point_of_its_work_and_the_others_go_on() {
     world.kill(seat);
     for point in POINTS {
         let crash = format!("{}:{}", point.name(), 1 + world.random.below(100));
+        world.revive_until_it_dies(seat, &crash);
+        world.await_confirmed(20);
+    }
+    // Not every batch accepts something.
+    for _ in 0..REPETITION_TRIES {
+        if world.repetitions() > 0 {
+            break;
+        }
+        let crash = format!("{}:{}", Point::Committed.name(), 1 + world.random.below(20));
         world.revive_until_it_dies(seat, &crash);
         world.await_confirmed(20);
     }
