@@ -18,7 +18,7 @@ pub const DEVICE: &str = "load";
 const UNDER_WAY_MAX: usize = 32;
 /// An answer that has not come by then will not.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
-/// What was refused for now is repeated within that time.
+/// What was refused is repeated within that time.
 const PUT_OFF: Duration = Duration::from_secs(1);
 
 pub struct Talker {
@@ -43,7 +43,7 @@ struct Sending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting,
-    /// Refused for now: to be repeated then.
+    /// Refused, and to be repeated then.
     Later(Instant),
     UnderWay(Instant),
 }

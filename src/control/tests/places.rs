@@ -201,7 +201,7 @@ fn one_session_is_closed_by_its_id() {
     assert_eq!(reply.shaped(), 200);
     assert_eq!(reply.json()["content"], json!({"closed": [second]}));
     assert_eq!(rig.kicked(0), [keys[1]]);
-    for nowhere in [
+    for absent in [
         session("a_b", "_2"),
         session("a_b", "_01"),
         session("b", ""),
@@ -210,8 +210,8 @@ fn one_session_is_closed_by_its_id() {
         "10.0.0.7:8084".to_owned(),
         "a_b".to_owned(),
     ] {
-        let reply = rig.delete(&format!("/api/v1/sessions/{nowhere}"));
-        assert_eq!(reply.shaped(), 404, "{nowhere}");
+        let reply = rig.delete(&format!("/api/v1/sessions/{absent}"));
+        assert_eq!(reply.shaped(), 404, "{absent}");
     }
     assert_eq!(rig.delete("/api/v1/sessions/%FF").shaped(), 400);
     assert!(rig.kicked(0).is_empty());
