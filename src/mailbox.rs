@@ -17,6 +17,7 @@ use crate::command::{
 use crate::hub::post::Selector;
 use crate::hub::roster::Sessions;
 use crate::parts::key::Key;
+use crate::protocol::away::Errand;
 use crate::protocol::envelope::Head;
 use crate::sys::EventFd;
 
@@ -205,6 +206,13 @@ pub fn away_box() -> (AwayBox, Partings) {
 }
 
 impl AwayBox {
+    /// An errand of which nothing is to be heard. Where there is no room, or nobody else, it is
+    /// lost.
+    pub fn send_quietly(&self, errand: Errand) {
+        let reply = HeardBy::Nobody;
+        let _ = self.send(Parting { errand, reply });
+    }
+
     /// Never waits.
     pub fn send(&self, parting: Parting) -> Result<(), HeardBy> {
         let Some(Away { queue, bytes }) = &self.0 else {
@@ -281,6 +289,11 @@ impl Switchboard {
     /// The end of the session `to`.
     pub fn close(&self, to: Key, why: Bye) -> Result<(), MailboxFull> {
         self.send(to.reactor(), ToReactor::Close { to, why })
+    }
+
+    /// The end of several. Those whose mailbox is full stay in the list, to be told later.
+    pub fn close_all(&self, byes: &mut Vec<(Key, Bye)>) {
+        byes.retain(|(key, why)| self.close(*key, *why).is_err());
     }
 
     /// An order for one reactor.
@@ -379,7 +392,6 @@ impl Switchboard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::away::Errand;
 
     #[test]
     fn a_full_mailbox_says_so_and_keeps_what_it_has() {

@@ -5,25 +5,17 @@
 //! be missing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use redis::{Cmd, Value};
 
-use super::keeper::Keeper;
-use super::lease;
+use super::keeper::{Found, Keeper};
 use super::word::Voice;
 use crate::command::{Bye, HeardBy, Parting, ToReactor};
-use crate::hub::others::{NodeView, Others};
+use crate::hub::others::NodeView;
 use crate::protocol::away::{Elsewhere, Errand, Heard, Parcel};
-use crate::store::redis::ask::{bytes, items, number};
-use crate::store::redis::names::{self, ALL, CLIENT, FORMAT, LEASE, NODE, WATCHER};
-use crate::store::redis::{Answer, Placed, read_session};
-
-/// A session on another node, and which life of the node wrote it down.
-struct Place {
-    elsewhere: Elsewhere,
-    epoch: u64,
-}
+use crate::store::redis::ask::{bytes, number, pairs};
+use crate::store::redis::names::{self, ALL, CLIENT, FORMAT, NODE, WATCHER};
+use crate::store::redis::{Placed, read_session};
 
 /// What is published for an errand, and how its outcome is made of how many heard it.
 enum Sent {
@@ -38,6 +30,15 @@ impl Keeper {
     /// Runs errands, and tells what came of them.
     pub(super) fn run_errands(&mut self, partings: Vec<Parting>) {
         let stats = self.around.stats.clone();
+        for parting in &partings {
+            if let Errand::Rename(uid) = &parting.errand
+                && self.around.others.has_directory
+            {
+                // Where that fails, Redis is away, and everybody is written down when it is back.
+                let sessions = self.around.post.roster.sessions(uid);
+                let _ = self.rebind(&sessions);
+            }
+        }
         let places = self.places(&partings);
         let Some(places) = places else {
             stats.errands_lost.add(partings.len() as u64);
@@ -52,10 +53,7 @@ impl Keeper {
             sent.push(self.publish(&parting.errand, &mut places, &mut commands));
         }
         stats.words_out.add(commands.len() as u64);
-        let answers = match commands.is_empty() {
-            true => Some(Vec::new()),
-            false => self.ask(&commands),
-        };
+        let answers = self.ask(&commands);
         for (parting, sent) in partings.into_iter().zip(sent) {
             let heard = match (&answers, sent) {
                 (None, _) => Heard::Lost,
@@ -75,9 +73,8 @@ impl Keeper {
 
     /// For each user that the errands name, in order, the sessions elsewhere. None: Redis does
     /// not say.
-    fn places(&mut self, partings: &[Parting]) -> Option<Vec<Vec<Place>>> {
-        let others = self.others();
-        if !others.has_directory {
+    fn places(&mut self, partings: &[Parting]) -> Option<Vec<Vec<Placed>>> {
+        if !self.around.others.has_directory {
             return self.is_up().then(Vec::new);
         }
         let uids = partings.iter().flat_map(|parting| match &parting.errand {
@@ -92,94 +89,62 @@ impl Keeper {
             cmd
         };
         let commands: Vec<Cmd> = uids.map(look).collect();
-        if commands.is_empty() {
-            return self.is_up().then(Vec::new);
-        }
         let answers = self.ask(&commands)?;
-        let found: Option<Vec<Vec<Place>>> = answers
-            .into_iter()
-            .map(|answer| self.read_places(answer))
-            .collect();
-        let mut found = found?;
-        self.learn(&found, &others)?;
-        let nodes = others.all();
+        let found = answers.into_iter().map(|answer| self.read_places(answer));
+        let mut found: Vec<Vec<Placed>> = found.collect::<Option<_>>()?;
+        self.learn(&found)?;
+        let nodes = self.around.others.all();
         for places in &mut found {
             places.retain(|place| is_alive(place, &nodes));
         }
         Some(found)
     }
 
-    fn read_places(&self, answer: Answer) -> Option<Vec<Place>> {
-        let Answer::Value(answer) = answer else {
-            return None;
-        };
-        let flat = match answer {
-            Value::Map(pairs) => pairs.into_iter().flat_map(|(k, v)| [k, v]).collect(),
-            answer => items(answer)?,
-        };
-        let mut places = Vec::new();
-        for pair in flat.chunks_exact(2) {
-            let (Some(field), Some(value)) = (bytes(&pair[0]), bytes(&pair[1])) else {
-                continue;
-            };
-            let field = std::str::from_utf8(field).unwrap_or_default();
-            let Some(Placed {
-                entry,
-                node,
-                node_epoch,
-            }) = read_session(field, value)
-            else {
-                continue;
-            };
-            if node != self.options.name {
-                places.push(Place {
-                    elsewhere: Elsewhere { node, entry },
-                    epoch: node_epoch,
-                });
-            }
-        }
-        Some(places)
+    fn read_places(&self, answer: Value) -> Option<Vec<Placed>> {
+        let places = pairs(answer)?.into_iter().filter_map(|(field, value)| {
+            let field = std::str::from_utf8(bytes(&field)?).ok()?;
+            read_session(field, bytes(&value)?)
+        });
+        Some(
+            places
+                .filter(|place| place.node != self.options.name)
+                .collect(),
+        )
     }
 
     /// Reads the leases of nodes that are named and not known, or by another epoch: they may have
     /// come since the table was read.
-    fn learn(&mut self, found: &[Vec<Place>], others: &Others) -> Option<()> {
-        let nodes = others.all();
-        let is_known = |place: &&Place| is_alive(place, &nodes);
+    fn learn(&mut self, found: &[Vec<Placed>]) -> Option<()> {
+        let nodes = self.around.others.all();
         let unknown: BTreeSet<&str> = found
             .iter()
             .flatten()
-            .filter(|place| !is_known(place))
-            .map(|place| place.elsewhere.node.as_str())
+            .filter(|place| !is_alive(place, &nodes))
+            .map(|place| place.node.as_str())
             .collect();
         if unknown.is_empty() {
             return Some(());
         }
-        let lease = |name: &&str| {
-            let mut cmd = redis::cmd("GET");
-            cmd.arg(format!("{}{LEASE}{name}", self.options.prefix));
-            cmd
-        };
-        let commands: Vec<Cmd> = unknown.iter().map(lease).collect();
-        let answers = self.ask(&commands)?;
         let mut table: BTreeMap<String, NodeView> = nodes
             .iter()
             .map(|node| (node.name.clone(), node.clone()))
             .collect();
-        for (name, answer) in unknown.into_iter().zip(answers) {
-            let Answer::Value(value) = answer else {
-                continue;
-            };
-            let text = bytes(&value).and_then(|text| std::str::from_utf8(text).ok());
-            let ws_url = table
-                .get(name)
-                .map_or(String::new(), |node| node.ws_url.clone());
-            match text.and_then(|text| lease::read(name, &ws_url, text)) {
-                Some(node) => table.insert(name.to_owned(), node),
-                None => table.remove(name),
+        let with_url = |name: &str| {
+            let known = table.get(name);
+            (
+                name.to_owned(),
+                known.map_or_else(String::new, |node| node.ws_url.clone()),
+            )
+        };
+        let servers: Vec<_> = unknown.into_iter().map(with_url).collect();
+        let leases = self.leases(&servers)?;
+        for ((name, _), found) in servers.into_iter().zip(leases) {
+            match found {
+                Found::Node(node) => table.insert(name, node),
+                Found::Nothing | Found::Unread => table.remove(&name),
             };
         }
-        others.set(table.into_values().collect());
+        self.around.others.set(table.into_values().collect());
         Some(())
     }
 
@@ -187,10 +152,10 @@ impl Keeper {
     fn publish(
         &self,
         errand: &Errand,
-        places: &mut impl Iterator<Item = Vec<Place>>,
+        places: &mut impl Iterator<Item = Vec<Placed>>,
         commands: &mut Vec<Cmd>,
     ) -> Sent {
-        let has_directory = self.others().has_directory;
+        let has_directory = self.around.others.has_directory;
         match errand {
             Errand::Carry(parcels) => {
                 let mut of_each = Vec::with_capacity(parcels.len());
@@ -213,37 +178,29 @@ impl Keeper {
             Errand::Find(uids) => {
                 let mut found = |_| {
                     let places = places.next().unwrap_or_default();
-                    places.into_iter().map(|place| place.elsewhere).collect()
+                    let elsewhere = |Placed { node, entry, .. }| Elsewhere { node, entry };
+                    places.into_iter().map(elsewhere).collect()
                 };
                 Sent::Nothing(Heard::Found(uids.iter().map(&mut found).collect()))
             }
             Errand::Kick { uid, session } => {
                 let mut places = places.next().unwrap_or_default();
                 places.retain(|place| {
-                    let name = &place.elsewhere.entry.session;
+                    let name = &place.entry.session;
                     session.as_ref().is_none_or(|session| session == name)
                 });
                 let mut names = Vec::new();
-                for Place { elsewhere, epoch } in places {
-                    let session = elsewhere.entry.session;
+                for place in places {
+                    let session = place.entry.session;
                     let code = Bye::Kicked.close_code();
-                    let word = self.voice().close(epoch, uid, &session, code);
-                    commands.push(self.say(NODE, &elsewhere.node, word));
+                    let word = self.voice().close(place.node_epoch, uid, &session, code);
+                    commands.push(self.say(NODE, &place.node, word));
                     names.push(session);
                 }
                 Sent::Nothing(Heard::Kicked(names))
             }
-            Errand::Rename(uid) => {
-                let sessions = self.around.post.roster.sessions(uid);
-                if has_directory && let Some(prepared) = self.prepare() {
-                    let max = self.others().sessions_max();
-                    let online = sessions.iter().filter(|session| session.is_online);
-                    let entries = online.map(|session| self.entry(session));
-                    let scene = prepared.scene();
-                    commands.extend(entries.map(|entry| scene.bind(uid, &entry, max)));
-                }
-                Sent::Nothing(Heard::Carried(Vec::new()))
-            }
+            // It is done already.
+            Errand::Rename(_) => Sent::Nothing(Heard::Carried(Vec::new())),
             Errand::Watch(uids) => {
                 commands.extend(uids.iter().map(|uid| self.watch(uid)));
                 Sent::Nothing(Heard::Carried(Vec::new()))
@@ -252,15 +209,15 @@ impl Keeper {
     }
 
     /// One publication for each node where the user is, or where the one session is.
-    fn publish_to(&self, parcel: &Parcel, places: &[Place], commands: &mut Vec<Cmd>) {
-        let is_meant = |place: &&Place| {
-            let mark = place.elsewhere.entry.mark;
+    fn publish_to(&self, parcel: &Parcel, places: &[Placed], commands: &mut Vec<Cmd>) {
+        let is_meant = |place: &&Placed| {
+            let mark = place.entry.mark;
             parcel.only.is_none_or(|only| only == mark)
         };
         let nodes: BTreeMap<&str, u64> = places
             .iter()
             .filter(is_meant)
-            .map(|place| (place.elsewhere.node.as_str(), place.epoch))
+            .map(|place| (place.node.as_str(), place.node_epoch))
             .collect();
         for (node, epoch) in nodes {
             commands.push(self.say(NODE, node, self.voice().live(epoch, parcel)));
@@ -310,22 +267,15 @@ impl Keeper {
             }
         }
     }
-
-    pub(super) fn others(&self) -> Arc<Others> {
-        let others = self.around.post.others.as_ref();
-        others
-            .cloned()
-            .unwrap_or_else(|| Arc::new(Others::new(false)))
-    }
 }
 
 /// Somebody has heard a publication.
-fn hears(answer: &Answer) -> bool {
-    matches!(answer, Answer::Value(value) if number(value).is_some_and(|count| count > 0))
+fn hears(answer: &Value) -> bool {
+    number(answer).is_some_and(|count| count > 0)
 }
 
 /// What was written down counts if the node's lease is that of the same life.
-fn is_alive(place: &Place, nodes: &[NodeView]) -> bool {
-    let node = nodes.iter().find(|node| node.name == place.elsewhere.node);
-    node.is_some_and(|node| node.epoch == place.epoch)
+fn is_alive(place: &Placed, nodes: &[NodeView]) -> bool {
+    let node = nodes.iter().find(|node| node.name == place.node);
+    node.is_some_and(|node| node.epoch == place.node_epoch)
 }

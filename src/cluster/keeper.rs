@@ -13,9 +13,9 @@ use redis::{Cmd, Value};
 use super::lease::{self, Lease, REFRESH, Refreshed};
 use super::round::Rounds;
 use super::{Options, Surroundings, tell};
-use crate::hub::others::Part;
+use crate::hub::others::{NodeView, Part};
 use crate::inbox::InboxRules;
-use crate::store::redis::ask::{Scene, bytes, items};
+use crate::store::redis::ask::{Scene, bytes, pairs};
 use crate::store::redis::names::{CTL, LEASE, NODE, SERVERS};
 use crate::store::redis::{Answer, Link, Place, fresh_epoch};
 use crate::store::{Bells, wall_ms};
@@ -61,8 +61,7 @@ impl Keeper {
         let now = Instant::now();
         around.stats.up.set(1);
         let mut rounds = Rounds::new(link.run().to_owned(), now);
-        let others = around.post.others.as_ref();
-        if others.is_some_and(|others| others.has_directory) {
+        if around.others.has_directory {
             // A lease that is taken over never runs out: nobody else cleans up after that life.
             rounds.clean_after(vec![options.name.clone()]);
         }
@@ -106,25 +105,26 @@ impl Keeper {
         self.link.is_some()
     }
 
-    /// None: Redis does not answer.
-    pub(super) fn ask(&mut self, commands: &[Cmd]) -> Option<Vec<Answer>> {
+    /// What is answered to each of the commands. None: Redis does not answer all of them.
+    pub(super) fn ask(&mut self, commands: &[Cmd]) -> Option<Vec<Value>> {
         let link = self.link.as_mut()?;
+        if commands.is_empty() {
+            return Some(Vec::new());
+        }
         let (answers, is_alive) = link.ask(commands);
-        let failure = answers.iter().find_map(|answer| match answer {
-            Answer::Refused(why) | Answer::Unknown(why) | Answer::Failed(why) => Some(why.clone()),
-            Answer::NoScript => Some("it forgets scripts".to_owned()),
-            Answer::Value(_) => None,
+        let values = answers.into_iter().map(|answer| match answer {
+            Answer::Value(value) => Ok(value),
+            Answer::Refused(why) | Answer::Unknown(why) | Answer::Failed(why) => Err(why),
+            Answer::NoScript => Err("it forgets scripts".to_owned()),
         });
-        match failure {
-            Some(why) => {
+        let values: Result<Vec<Value>, String> = values.collect();
+        let ended = || "the connection has ended".to_owned();
+        match values.and_then(|values| is_alive.then_some(values).ok_or_else(ended)) {
+            Ok(values) => Some(values),
+            Err(why) => {
                 self.fail(&why);
                 None
             }
-            None if !is_alive => {
-                self.fail("the connection has ended");
-                None
-            }
-            None => Some(answers),
         }
     }
 
@@ -140,14 +140,14 @@ impl Keeper {
             place: Place {
                 node: self.options.name.clone(),
                 epoch: self.lease.lives.present(),
-                is_broadcast: !self.others().has_directory,
+                is_broadcast: !self.around.others.has_directory,
             },
         })
     }
 
     /// Redis is left alone for a while, and then asked anew: it may be another one.
     fn fail(&mut self, why: &str) {
-        tell(&self.others(), Part::Keeper, Some(why));
+        tell(&self.around.others, Part::Keeper, Some(why));
         self.around.stats.up.set(0);
         self.link = None;
         self.rest_until = Some(Instant::now() + REST);
@@ -160,7 +160,7 @@ impl Keeper {
         }
         match Link::open(&self.options.address, &self.options.prefix) {
             Ok(link) => {
-                tell(&self.others(), Part::Keeper, None);
+                tell(&self.around.others, Part::Keeper, None);
                 self.around.stats.up.set(1);
                 let watched = self.watched();
                 self.rounds.begin_return(link.run(), watched);
@@ -174,7 +174,7 @@ impl Keeper {
 
     /// Whose coming and going other nodes are to tell us.
     fn watched(&self) -> Vec<Arc<str>> {
-        match self.others().has_directory {
+        match self.around.others.has_directory {
             true => self.around.post.watches.watched(),
             false => Vec::new(),
         }
@@ -199,12 +199,11 @@ impl Keeper {
 
     fn probe_at(&self) -> Instant {
         let hears = self.around.stats.hears.get() == 1;
-        self.probed
-            + if hears {
-                PROBE_EVERY
-            } else {
-                FIRST_PROBES_EVERY
-            }
+        let pause = match hears {
+            true => PROBE_EVERY,
+            false => FIRST_PROBES_EVERY,
+        };
+        self.probed + pause
     }
 
     fn do_chores(&mut self) {
@@ -276,38 +275,25 @@ impl Keeper {
     fn read_table(&mut self) {
         let mut all = redis::cmd("HGETALL");
         all.arg(format!("{}{SERVERS}", self.options.prefix));
-        let Some(mut answers) = self.ask(&[all]) else {
+        let Some(registered) = self.ask(&[all]).and_then(|mut answers| answers.pop()) else {
             return;
         };
-        let Some(Answer::Value(answer)) = answers.pop() else {
-            return;
-        };
-        let registered = texts_of(answer).unwrap_or_default();
-        let pairs = registered.chunks_exact(2);
-        let servers: Vec<(String, String)> = pairs
-            .map(|pair| (pair[0].clone(), pair[1].clone()))
+        let text = |value: &Value| Some(String::from_utf8_lossy(bytes(value)?).into_owned());
+        let servers: Vec<(String, String)> = pairs(registered)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|(name, ws_url)| Some((text(name)?, text(ws_url)?)))
             .filter(|(name, _)| *name != self.options.name)
             .collect();
-        let lease = |(name, _): &(String, String)| {
-            let mut cmd = redis::cmd("GET");
-            cmd.arg(format!("{}{LEASE}{name}", self.options.prefix));
-            cmd
+        let Some(found) = self.leases(&servers) else {
+            return;
         };
-        let commands: Vec<Cmd> = servers.iter().map(lease).collect();
-        let leases = match commands.is_empty() {
-            true => Some(Vec::new()),
-            false => self.ask(&commands),
-        };
-        let Some(leases) = leases else { return };
         let (mut alive, mut dead) = (Vec::new(), Vec::new());
-        for ((name, ws_url), answer) in servers.into_iter().zip(leases) {
-            match answer {
-                Answer::Value(Value::Nil) => dead.push(name),
-                Answer::Value(value) => {
-                    let text = bytes(&value).and_then(|text| std::str::from_utf8(text).ok());
-                    alive.extend(text.and_then(|text| lease::read(&name, &ws_url, text)));
-                }
-                _ => {}
+        for ((name, _), found) in servers.into_iter().zip(found) {
+            match found {
+                Found::Node(node) => alive.push(node),
+                Found::Nothing => dead.push(name),
+                Found::Unread => {}
             }
         }
         // One of the living does it, whichever it is.
@@ -315,7 +301,27 @@ impl Keeper {
         self.rounds
             .clean_after(if is_first { dead } else { Vec::new() });
         self.around.stats.nodes.set(alive.len() as u64 + 1);
-        self.others().set(alive);
+        self.around.others.set(alive);
+    }
+
+    /// The leases of these nodes, of which the addresses are known.
+    pub(super) fn leases(&mut self, servers: &[(String, String)]) -> Option<Vec<Found>> {
+        let lease = |(name, _): &(String, String)| {
+            let mut cmd = redis::cmd("GET");
+            cmd.arg(format!("{}{LEASE}{name}", self.options.prefix));
+            cmd
+        };
+        let commands: Vec<Cmd> = servers.iter().map(lease).collect();
+        let answers = self.ask(&commands)?;
+        let read = |((name, ws_url), answer): (&(String, String), Value)| {
+            if answer == Value::Nil {
+                return Found::Nothing;
+            }
+            let text = bytes(&answer).and_then(|text| std::str::from_utf8(text).ok());
+            let node = text.and_then(|text| lease::read(name, ws_url, text));
+            node.map_or(Found::Unread, Found::Node)
+        };
+        Some(servers.iter().zip(answers).map(read).collect())
     }
 
     /// The node ends: its lease does too, and the others hear of it.
@@ -330,6 +336,14 @@ impl Keeper {
         let news = self.say(CTL, "", self.voice().nodes());
         self.ask(&[release, news]);
     }
+}
+
+/// What there is under the name of a lease.
+pub(super) enum Found {
+    Node(NodeView),
+    Nothing,
+    /// Nobody wrote that, or a version that is too new.
+    Unread,
 }
 
 /// A scene, with what it borrows.
@@ -353,14 +367,4 @@ impl Prepared {
             place: &self.place,
         }
     }
-}
-
-/// Texts, also where they come in pairs.
-fn texts_of(answer: Value) -> Option<Vec<String>> {
-    let flat = match answer {
-        Value::Map(pairs) => pairs.into_iter().flat_map(|(k, v)| [k, v]).collect(),
-        answer => items(answer)?,
-    };
-    let text = |value: &Value| Some(String::from_utf8_lossy(bytes(value)?).into_owned());
-    flat.iter().map(text).collect()
 }

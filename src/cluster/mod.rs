@@ -51,8 +51,6 @@ pub struct Options {
     /// Where its own clients connect.
     pub ws_url: String,
     pub public_url: Option<String>,
-    /// It is written down who is where.
-    pub has_directory: bool,
 }
 
 /// A node that has its lease, and takes no part yet.
@@ -65,6 +63,7 @@ pub struct Member {
 /// What a member works with.
 pub struct Surroundings {
     pub post: Arc<Post>,
+    pub others: Arc<Others>,
     pub switchboard: Switchboard,
     pub partings: Partings,
     pub rules: LiveRules,

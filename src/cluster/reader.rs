@@ -21,9 +21,9 @@ use crate::hub::roster::Sessions;
 use crate::parts::key::Key;
 use crate::protocol::envelope::Head;
 use crate::stats::ClusterStats;
-use crate::store::Bells;
 use crate::store::redis::names::{ALL, CTL, NODE};
 use crate::store::redis::{Doorbell, Word as Said};
+use crate::store::{Bells, RETRY};
 
 /// After so long without a word, the connection is asked whether it lives.
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -31,8 +31,6 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 const DEAF: Duration = Duration::from_secs(16);
 /// How long it waits for a word before it looks around.
 const LISTEN: Duration = Duration::from_millis(500);
-/// What found a full mailbox is tried again so soon.
-const RETRY: Duration = Duration::from_millis(50);
 const RECONNECT: Duration = Duration::from_millis(500);
 
 pub struct Reader {
@@ -143,9 +141,7 @@ impl Reader {
     }
 
     fn tell(&self, failure: Option<&str>) {
-        if let Some(others) = &self.around.post.others {
-            tell(others, Part::Bus, failure);
-        }
+        tell(&self.around.others, Part::Bus, failure);
     }
 
     fn hear(&mut self, word: Word<'_>, from: &str) {
@@ -224,8 +220,6 @@ impl Reader {
 
     fn try_again(&mut self) {
         self.bells.try_again();
-        let switchboard = &self.around.switchboard;
-        self.byes
-            .retain(|(key, why)| switchboard.close(*key, *why).is_err());
+        self.around.switchboard.close_all(&mut self.byes);
     }
 }

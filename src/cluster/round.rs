@@ -20,7 +20,7 @@ use crate::protocol::away::DirectoryEntry;
 use crate::protocol::metadata::ANONYMOUS;
 use crate::store::redis::ask::{self, bytes, items, number};
 use crate::store::redis::names::{self, CLIENT, LEASE, SERVER_CLIENTS, SERVERS, SESSION};
-use crate::store::redis::{self, Answer, Bound, Cleaned, Doorbell, Word};
+use crate::store::redis::{self, Bound, Cleaned, Doorbell, Word};
 
 const COMPARE_EVERY: Duration = Duration::from_secs(60);
 /// Sessions in one pipeline, and the time between two.
@@ -104,7 +104,7 @@ impl Keeper {
     /// One step of whatever round is due.
     pub(super) fn go_round(&mut self, now: Instant) {
         let gaps = self.around.stats.gaps.get();
-        let others = self.others();
+        let others = self.around.others.clone();
         let has_directory = others.has_directory;
         let rounds = &mut self.rounds;
         if rounds.at.is_none() {
@@ -152,7 +152,7 @@ impl Keeper {
         if sessions.is_empty() {
             return None;
         }
-        if round.is_return && self.others().has_directory {
+        if round.is_return && self.around.others.has_directory {
             self.rebind(&sessions)?;
         }
         if round.looks {
@@ -168,7 +168,7 @@ impl Keeper {
     /// not have are written down first: what was accepted meanwhile rang elsewhere.
     fn compare(&mut self, sessions: &[SessionView]) -> Option<()> {
         let strays = self.mail_heads(sessions)?;
-        if self.others().has_directory && !strays.is_empty() {
+        if self.around.others.has_directory && !strays.is_empty() {
             self.rebind(&strays)?;
             self.mail_heads(&strays)?;
         }
@@ -177,9 +177,6 @@ impl Keeper {
 
     /// Returns those that the directory does not have.
     fn mail_heads(&mut self, sessions: &[SessionView]) -> Option<Vec<SessionView>> {
-        if sessions.is_empty() {
-            return Some(Vec::new());
-        }
         let post = self.around.post.clone();
         let head = |session: &SessionView| {
             let uid = session.identity.uid();
@@ -210,33 +207,27 @@ impl Keeper {
     }
 
     /// Writes down these sessions.
-    fn rebind(&mut self, sessions: &[SessionView]) -> Option<()> {
+    pub(super) fn rebind(&mut self, sessions: &[SessionView]) -> Option<()> {
         let online: Vec<&SessionView> = sessions.iter().filter(|of| of.is_online).collect();
         let prepared = self.prepare()?;
-        let (scene, sessions_max) = (prepared.scene(), self.others().sessions_max());
+        let (scene, sessions_max) = (prepared.scene(), self.around.others.sessions_max());
         let bind = |session: &&SessionView| {
             let entry = self.entry(session);
             scene.bind(session.identity.uid(), &entry, sessions_max)
         };
         let commands: Vec<Cmd> = online.iter().map(bind).collect();
-        if commands.is_empty() {
-            return Some(());
-        }
         let answers = self.ask(&commands)?;
         self.around.stats.rebound.add(answers.len() as u64);
         for (session, answer) in online.into_iter().zip(answers) {
-            let Answer::Value(value) = answer else {
-                continue;
-            };
             let Some(Bound {
                 stays,
                 mut replaced,
                 doorbells,
-            }) = redis::bound(value)
+            }) = redis::bound(answer)
             else {
                 continue;
             };
-            let (uid, name) = (session.identity.uid(), self.entry(session).session);
+            let (uid, name) = (session.identity.uid(), self.around.post.name_of(session));
             if !stays {
                 replaced.push(name.clone());
             }
@@ -270,9 +261,7 @@ impl Keeper {
         scan.arg(&set)
             .arg(cleaning.cursor.as_deref().unwrap_or("0"));
         scan.arg("COUNT").arg(CLEAN_PAGE);
-        let Some(Answer::Value(page)) = self.ask(&[scan])?.pop() else {
-            return None;
-        };
+        let page = self.ask(&[scan])?.pop()?;
         let [cursor, users] = items(page)?.try_into().ok()?;
         let cursor = String::from_utf8_lossy(bytes(&cursor)?).into_owned();
         let users = ask::texts(users)?;
@@ -291,13 +280,9 @@ impl Keeper {
                 });
             }
         }
-        if !commands.is_empty() {
-            for answer in self.ask(&commands)? {
-                if let Answer::Value(value) = answer
-                    && let Some(Cleaned { doorbells, .. }) = redis::cleaned(value)
-                {
-                    self.tell_presence(doorbells);
-                }
+        for answer in self.ask(&commands)? {
+            if let Some(Cleaned { doorbells, .. }) = redis::cleaned(answer) {
+                self.tell_presence(doorbells);
             }
         }
         if is_own {
@@ -320,9 +305,7 @@ impl Keeper {
             lease.arg(format!("{prefix}{LEASE}{}", cleaning.node));
             let mut strike = ::redis::cmd("HDEL");
             strike.arg(format!("{prefix}{SERVERS}")).arg(&cleaning.node);
-            if let Some(Answer::Value(value)) = self.ask(&[lease])?.pop()
-                && number(&value) == Some(0)
-            {
+            if number(&self.ask(&[lease])?.pop()?) == Some(0) {
                 self.ask(&[strike])?;
                 tracing::info!(node = cleaning.node, "cleaned up after a node that is gone");
             }
@@ -337,7 +320,7 @@ impl Keeper {
         online.map(|session| post.name_of(session)).collect()
     }
 
-    pub(super) fn entry(&self, session: &SessionView) -> DirectoryEntry {
+    fn entry(&self, session: &SessionView) -> DirectoryEntry {
         let post = &self.around.post;
         let device = session.extra.as_ref().and_then(|of| of.device.as_deref());
         DirectoryEntry {
@@ -352,11 +335,8 @@ impl Keeper {
 }
 
 /// Epoch and last entry of an inbox, if there is one, and whether the directory has the session.
-fn read_head(answer: Answer) -> Option<(Option<(u64, u64)>, bool)> {
-    let Answer::Value(value) = answer else {
-        return None;
-    };
-    let [epoch, seq, session] = items(value)?.try_into().ok()?;
+fn read_head(answer: Value) -> Option<(Option<(u64, u64)>, bool)> {
+    let [epoch, seq, session] = items(answer)?.try_into().ok()?;
     let is_found = !matches!(session, Value::Nil);
     if matches!(epoch, Value::Nil) {
         return Some((None, is_found));

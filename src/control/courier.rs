@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use super::Desk;
-use crate::command::{self, HeardBy, Parting};
+use crate::command;
 use crate::hub::post::{Carrier, Jammed, Selector};
 use crate::parts::key::Key;
 use crate::protocol::away::Errand;
@@ -53,9 +53,7 @@ impl Carrier for Courier<'_> {
     }
 
     fn send_away(&mut self, errand: Errand) {
-        let reply = HeardBy::Nobody;
-        // A node that is alone has nobody to send it to.
-        let _ = self.0.services.away.send(Parting { errand, reply });
+        self.0.services.away.send_quietly(errand);
     }
 
     fn strike(&mut self, limit: Limit) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::command::{self, HeardBy, Parting};
+use crate::command;
 use crate::hub::ids::MessageIds;
 use crate::hub::node::Node;
 use crate::hub::post::{Carrier, Jammed, Selector};
@@ -122,9 +122,7 @@ impl Carrier for Courier {
     }
 
     fn send_away(&mut self, errand: Errand) {
-        let reply = HeardBy::Nobody;
-        // A node that is alone has nobody to send it to.
-        let _ = self.away.send(Parting { errand, reply });
+        self.away.send_quietly(errand);
     }
 
     fn strike(&mut self, limit: Limit) {

@@ -163,9 +163,7 @@ impl Desk {
 
     /// Tells those who lost their place, as far as their mailboxes have room.
     pub fn say_byes(&mut self) {
-        let switchboard = &self.shared.switchboard;
-        self.byes
-            .retain(|(key, why)| switchboard.close(*key, *why).is_err());
+        self.shared.switchboard.close_all(&mut self.byes);
     }
 
     /// Tells the store of sessions that have ended, as far as it has room.

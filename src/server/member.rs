@@ -130,7 +130,6 @@ fn shared_ground(redis: &RedisConfig, names: &Names) -> Result<Ground, ServeErro
         name: names.node.clone(),
         ws_url: names.ws_url.clone(),
         public_url: names.public_url.clone(),
-        has_directory: redis.has_directory,
     })?;
     let place = store::redis::Place {
         node: names.node.clone(),

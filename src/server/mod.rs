@@ -88,13 +88,14 @@ pub fn run(config: Config, log: Log, load: Load<'_>) -> Result<(), ServeError> {
     };
     let storekeeper = store::spawn(keeper, store_box.clone())?;
     let cluster_stats = Arc::new(ClusterStats::default());
-    let (away, cluster, supersessions) = match member {
+    let (away, cluster, supersessions) = match member.zip(others.clone()) {
         None => (AwayBox::default(), None, never()),
-        Some(member) => {
+        Some((member, others)) => {
             let (away, partings) = mailbox::away_box();
             let (superseded, supersessions) = bounded(1);
             let cluster = member.start(cluster::Surroundings {
                 post: post.clone(),
+                others,
                 switchboard: switchboard.clone(),
                 partings,
                 rules: inbox_rules.clone(),

@@ -36,7 +36,7 @@ use crate::parts::key::Key;
 use crate::session::ticket::Ticket;
 use crate::stats::StoreStats;
 
-pub use bells::Bells;
+pub use bells::{Bells, RETRY};
 pub use disk::{Disk, Look, OpenError, STORE_FILE, new_epoch};
 pub use memory::Memory;
 
@@ -135,7 +135,7 @@ struct Work {
     /// Answers that found a full mailbox.
     unanswered: Vec<(Key, Box<Ticket>, Outcome)>,
     /// Sessions that have lost their place to another one, and could not be told.
-    byes: Vec<Key>,
+    byes: Vec<(Key, Bye)>,
 }
 
 impl Work {
@@ -181,7 +181,7 @@ impl Work {
             self.bells.is_behind() || !self.unanswered.is_empty() || !self.byes.is_empty();
         let patience = self.keeper.backend.patience(self.now());
         if is_behind {
-            patience.min(bells::RETRY)
+            patience.min(RETRY)
         } else {
             patience
         }
@@ -297,7 +297,8 @@ impl Work {
             && !attached.replaced.is_empty()
         {
             let going = self.keeper.post.named(&attach.uid, &attached.replaced);
-            self.byes.extend(going);
+            self.byes
+                .extend(going.into_iter().map(|key| (key, Bye::Replaced)));
         }
     }
 
@@ -341,9 +342,7 @@ impl Work {
             }
         }
         self.unanswered.extend(waiting);
-        let switchboard = &self.keeper.switchboard;
-        self.byes
-            .retain(|key| switchboard.close(*key, Bye::Replaced).is_err());
+        self.keeper.switchboard.close_all(&mut self.byes);
         self.bells.try_again();
     }
 }

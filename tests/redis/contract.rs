@@ -163,7 +163,16 @@ struct Run<'p> {
     scheduled: Vec<MessageId>,
 }
 
-impl Run<'_> {
+impl<'p> Run<'p> {
+    fn new(world: World, heard: PubSub<'p>) -> Run<'p> {
+        Run {
+            world,
+            heard,
+            sent: Vec::new(),
+            scheduled: Vec::new(),
+        }
+    }
+
     fn take(&mut self, step: &Step) {
         match step {
             Step::Ask(wants) => {
@@ -359,7 +368,7 @@ fn redis_does_what_the_contract_over_rows_does() {
         let mut connection = server.admin();
         let world = World::new(&server, &format!("throng:{}:", case.get()), TIGHT);
         let heard = world.subscribe(&mut connection);
-        let mut run = Run { world, heard, sent: Vec::new(), scheduled: Vec::new() };
+        let mut run = Run::new(world, heard);
         for step in &steps {
             run.take(step);
         }
@@ -372,12 +381,7 @@ fn what_chance_seldom_finds_is_the_same_too() {
     let mut connection = server.admin();
     let world = World::new(&server, "throng:rare:", TIGHT);
     let heard = world.subscribe(&mut connection);
-    let mut run = Run {
-        world,
-        heard,
-        sent: Vec::new(),
-        scheduled: Vec::new(),
-    };
+    let mut run = Run::new(world, heard);
     let change = |change: GroupChange| Want::Change {
         group: 0,
         by: None,
@@ -415,12 +419,7 @@ fn a_notice_that_alone_holds_up_a_full_inbox_is_lost_in_both() {
     let mut connection = server.admin();
     let world = World::new(&server, "throng:held:", TIGHT);
     let heard = world.subscribe(&mut connection);
-    let mut run = Run {
-        world,
-        heard,
-        sent: Vec::new(),
-        scheduled: Vec::new(),
-    };
+    let mut run = Run::new(world, heard);
     let speaker = 1;
     for of in [0, 1] {
         run.take(&Step::Connect {

@@ -379,6 +379,15 @@ pub fn list<const N: usize>(value: Value) -> Option<[Value; N]> {
     items(value)?.try_into().ok()
 }
 
+/// What comes in pairs: a hash, in either form that a server has for it.
+pub fn pairs(value: Value) -> Option<Vec<(Value, Value)>> {
+    if let Value::Map(pairs) = value {
+        return Some(pairs);
+    }
+    let mut flat = items(value)?.into_iter();
+    Some(std::iter::from_fn(|| Some((flat.next()?, flat.next()?))).collect())
+}
+
 pub fn number(value: &Value) -> Option<i64> {
     match value {
         Value::Int(number) => Some(*number),
