@@ -3,8 +3,9 @@
 //! It makes the calls that a perfect gateway would make for the crowd's traffic, and no others:
 //! accept, epoll_ctl, recv, send (101 and notice), recv, send (type 8); one send for each
 //! connection and broadcast, or for all that are queued together; for a direct message
-//! epoll_wait, recv, send. It parses nothing that it does not have to: what stands at a fixed
-//! place is taken from there. Threads, listeners and file tables are as the gateway's.
+//! epoll_wait, recv, send; for a heartbeat a send and a recv. It parses nothing that it does not
+//! have to: what stands at a fixed place is taken from there. Threads, listeners and file tables
+//! are as the gateway's.
 //!
 //! Owns: its reactors' sockets; the directory (client number → reactor and slot).
 //! Neighbours: the bench pushes broadcasts through the trigger connection ([`push`]).
@@ -14,11 +15,13 @@ use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
+use throng::parts::time::TICK_MS;
 use throng::protocol::mask;
 use throng::sys::{self, EventFd};
 use throng_loadtest::message::{self, BODY_BYTES, Text};
@@ -27,6 +30,10 @@ use crate::canned;
 
 const LISTENER: Token = Token(usize::MAX);
 const BELL: Token = Token(usize::MAX - 1);
+/// A ping without payload.
+const PING: [u8; 2] = [0x89, 0];
+/// Between two looks at who is to be pinged: a tick of the gateway's wheel.
+const TICK: Duration = Duration::from_millis(TICK_MS);
 /// Clients that the directory has room for.
 const CLIENTS_MAX: usize = 1 << 20;
 /// Where the user id stands in a registration, and the body in a direct frame.
@@ -66,12 +73,15 @@ impl Mailbox {
 struct Shared {
     address: SocketAddr,
     mailboxes: Vec<Mailbox>,
+    /// Each connection is pinged so often, if at all.
+    ping_every: Option<Duration>,
     /// Reactor (high half) and slot of each client, plus one.
     directory: Box<[AtomicU64]>,
 }
 
 /// Serves until it is killed. Says where it listens and where it takes triggers.
-pub fn serve(listen: SocketAddr, reactors: usize) -> io::Result<()> {
+/// Each connection is pinged every `ping_secs` seconds, 0 for never.
+pub fn serve(listen: SocketAddr, reactors: usize, ping_secs: u32) -> io::Result<()> {
     sys::raise_descriptor_limit()?;
     let mailbox = || {
         let (queue, is_woken) = (Mutex::default(), AtomicBool::new(false));
@@ -92,6 +102,7 @@ pub fn serve(listen: SocketAddr, reactors: usize) -> io::Result<()> {
             .as_socket()
             .ok_or(io::ErrorKind::AddrNotAvailable)?,
         mailboxes,
+        ping_every: (ping_secs > 0).then(|| Duration::from_secs(ping_secs.into())),
         directory: (0..CLIENTS_MAX).map(|_| AtomicU64::new(0)).collect(),
     });
     let (ready, all_ready) = mpsc::channel();
@@ -187,6 +198,9 @@ struct Reactor {
     direct: Vec<u8>,
     direct_body: std::ops::Range<usize>,
     buffer: Box<[u8]>,
+    /// The slot that is pinged next, and when the last ones were.
+    pinged: usize,
+    pinged_at: Instant,
 }
 
 impl Reactor {
@@ -222,13 +236,18 @@ impl Reactor {
             direct,
             direct_body,
             buffer: vec![0; 64 << 10].into(),
+            pinged: 0,
+            pinged_at: Instant::now(),
         })
     }
 
     fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         loop {
-            match self.poll.poll(&mut events, None) {
+            match self
+                .poll
+                .poll(&mut events, self.shared.ping_every.map(|_| TICK))
+            {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
@@ -244,7 +263,28 @@ impl Reactor {
                     }
                 }
             }
+            if let Some(every) = self.shared.ping_every {
+                self.ping(every)?;
+            }
         }
+    }
+
+    /// Pings those whose turn it is: all slots in turn, within the given time.
+    fn ping(&mut self, every: Duration) -> io::Result<()> {
+        let passed = self.pinged_at.elapsed();
+        if passed < TICK {
+            return Ok(());
+        }
+        self.pinged_at += passed;
+        let all = self.connections.len();
+        let due = (all as f64 * passed.as_secs_f64() / every.as_secs_f64()).round() as usize;
+        for _ in 0..due.min(all) {
+            self.pinged = (self.pinged + 1) % all;
+            if let Some(connection) = &mut self.connections[self.pinged] {
+                send(&mut connection.stream, &PING)?;
+            }
+        }
+        Ok(())
     }
 
     fn accept(&mut self) -> io::Result<()> {

@@ -1,17 +1,17 @@
 //! `throng-bench`: what Throng costs, beside a server of nothing but system calls.
 //!
 //! Rooms: `floor` and `canned` are that server; `server` starts it or a Throng node as a child;
-//! `measure` is one run of both in turns; `table` sets the runs side by side; `hold` is the
-//! large crowd; `chats` are messages that are stored; `cluster` is several nodes; `parse` runs in
+//! `measure` is one run of both in turns; `table` sets the runs side by side; `million` is
+//! the large crowd; `chats` are messages that are stored; `cluster` is several nodes; `parse` runs in
 //! this process; `process` and `machine` read /proc.
 
 mod canned;
 mod chats;
 mod cluster;
 mod floor;
-mod hold;
 mod machine;
 mod measure;
+mod million;
 mod parse;
 mod process;
 mod server;
@@ -43,8 +43,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum What {
-    /// One gateway process holds a large crowd with heartbeats; one broadcast reaches all.
-    Hold(hold::Hold),
+    /// One gateway process and one client process: a crowd of a million that comes, is idle, hears
+    /// a broadcast, chats, is killed and comes back; beside it the floor.
+    Million(million::Million),
     /// Chats with all six packets, with each store.
     Chat(chats::Chat),
     /// Nodes over a Redis, beside Socket.IO and Nchan.
@@ -59,7 +60,13 @@ enum What {
         listen: SocketAddr,
         #[arg(long, default_value_t = 1, value_parser = reactors)]
         reactors: usize,
+        /// Each connection is pinged so often; 0 for never.
+        #[arg(long, default_value_t = 0)]
+        ping_secs: u32,
     },
+    /// The clients of the million, which do what their standard input says.
+    #[command(hide = true)]
+    Clients(million::Clients),
 }
 
 #[derive(Args)]
@@ -94,7 +101,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.what {
         None => all(cli.all),
-        Some(What::Hold(hold)) => hold::hold(hold),
+        Some(What::Million(million)) => million::million(million),
+        Some(What::Clients(clients)) => million::serve(clients),
         Some(What::Chat(chat)) => chats::chat(chat),
         Some(What::Cluster(cluster)) => cluster::cluster(cluster),
         Some(What::OpenStore(open)) => chats::open_store(open),
@@ -102,7 +110,11 @@ fn main() -> ExitCode {
             print!("{}", parse_table(&parse::rows(Duration::from_millis(200))));
             Ok(true)
         }
-        Some(What::Floor { listen, reactors }) => floor::serve(listen, reactors)
+        Some(What::Floor {
+            listen,
+            reactors,
+            ping_secs,
+        }) => floor::serve(listen, reactors, ping_secs)
             .map(|()| true)
             .map_err(Failed::from),
     };
@@ -129,7 +141,7 @@ fn all(all: All) -> Result<bool, Failed> {
     let load = machine::load();
     for number in 1..=all.runs {
         eprintln!("run {number} of {}", all.runs);
-        let floor = Server::floor(all.reactors)?;
+        let floor = Server::floor(all.reactors, 0)?;
         let throng = Server::throng(&binary, all.reactors, &[])?;
         let (floor, throng) = measure::run(floor, throng, sizes)?;
         for note in floor.notes.iter().chain(&throng.notes) {

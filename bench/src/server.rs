@@ -17,26 +17,55 @@ use crate::{Failed, canned, floor};
 /// What signs the crowd's tokens: a bench's secret guards nothing.
 pub const SECRET: &str = "a token secret for benches, known to everybody";
 const START_PATIENCE: Duration = Duration::from_secs(20);
-const CONFIG: &str =
+const CONFIG: &str = "throng.toml";
+const NO_RATES: &str =
     "[limits]\nframes_per_sec = 0\nbytes_per_sec = 0\ncontrol_frames_per_sec = 0\n";
 
 pub struct Server {
     child: Child,
     ws: String,
     pusher: Pusher,
-    _dir: Scratch,
+    dir: Scratch,
 }
 
 /// A directory that ends with its owner.
 pub struct Scratch(pub PathBuf);
 
-enum Pusher {
+/// The connection over which a server is told what to push to everybody.
+pub enum Pusher {
     Floor(TcpStream),
     Api(Api),
 }
 
+impl Pusher {
+    /// `door`: the URL of an HTTP API, or the address of the floor's trigger.
+    pub fn open(door: &str) -> Result<Pusher, Failed> {
+        if door.starts_with("http://") {
+            return Ok(Pusher::Api(Api::connect(door, None)?));
+        }
+        let trigger = TcpStream::connect(door)?;
+        trigger.set_nodelay(true)?;
+        Ok(Pusher::Floor(trigger))
+    }
+
+    /// Pushes these `msg` objects to everybody, as close together as it goes.
+    pub fn push(&mut self, bodies: &[String]) -> io::Result<()> {
+        match self {
+            Pusher::Api(api) => api.send_to_all(bodies),
+            Pusher::Floor(trigger) => {
+                let mut wire = Vec::new();
+                bodies
+                    .iter()
+                    .for_each(|body| canned::broadcast(body, &mut wire));
+                floor::push(trigger, &wire)
+            }
+        }
+    }
+}
+
 impl Server {
-    pub fn floor(reactors: usize) -> Result<Server, Failed> {
+    /// One that pings each connection so often, 0 for never.
+    pub fn floor(reactors: usize, ping_secs: u32) -> Result<Server, Failed> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([
             "floor",
@@ -44,16 +73,16 @@ impl Server {
             "127.0.0.1:0",
             "--reactors",
             &reactors.to_string(),
+            "--ping-secs",
+            &ping_secs.to_string(),
         ]);
         let dir = Scratch::new("floor")?;
         let (child, ready) = start(command, &dir.0)?;
-        let trigger = TcpStream::connect(field(&ready, "trigger")?)?;
-        trigger.set_nodelay(true)?;
         Ok(Server {
             child,
             ws: field(&ready, "ws")?.to_owned(),
-            pusher: Pusher::Floor(trigger),
-            _dir: dir,
+            pusher: Pusher::open(field(&ready, "trigger")?)?,
+            dir,
         })
     }
 
@@ -61,21 +90,26 @@ impl Server {
     pub fn throng(binary: &Path, reactors: usize, extra: &[&str]) -> Result<Server, Failed> {
         let reactors = reactors.to_string();
         let extra = [&["--reactors", &reactors], extra].concat();
-        Self::node(binary, &extra)
+        Self::node(binary, &extra, "")
+    }
+
+    /// The same with these lines at the top of its configuration; [`Server::reload`] changes them.
+    pub fn configured(binary: &Path, reactors: usize, lines: &str) -> Result<Server, Failed> {
+        Self::node(binary, &["--reactors", &reactors.to_string()], lines)
     }
 
     /// One with one reactor that finds a store in `data`, and how long it took to be ready.
     pub fn on_data(binary: &Path, data: &Path) -> Result<(Server, Duration), Failed> {
         let began = Instant::now();
         let data = data.to_str().ok_or("the scratch directory is no text")?;
-        let server = Self::node(binary, &["--reactors", "1", "--data-dir", data])?;
+        let server = Self::node(binary, &["--reactors", "1", "--data-dir", data], "")?;
         Ok((server, began.elapsed()))
     }
 
-    fn node(binary: &Path, extra: &[&str]) -> Result<Server, Failed> {
+    fn node(binary: &Path, extra: &[&str], lines: &str) -> Result<Server, Failed> {
         let dir = Scratch::new("node")?;
-        let config = dir.0.join("throng.toml");
-        std::fs::write(&config, CONFIG)?;
+        let config = dir.0.join(CONFIG);
+        std::fs::write(&config, format!("{lines}\n{NO_RATES}"))?;
         let mut command = Command::new(binary);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("THRONG_") {
@@ -97,12 +131,11 @@ impl Server {
             .arg(dir.0.join("data"));
         command.args(extra);
         let (child, ready) = start(command, &dir.0)?;
-        let api = Api::connect(field(&ready, "api")?, None)?;
         Ok(Server {
             child,
             ws: field(&ready, "ws")?.to_owned(),
-            pusher: Pusher::Api(api),
-            _dir: dir,
+            pusher: Pusher::open(field(&ready, "api")?)?,
+            dir,
         })
     }
 
@@ -138,6 +171,42 @@ impl Server {
         }
     }
 
+    /// Has a node read its configuration again, with these lines at the top.
+    pub fn reload(&self, lines: &str) -> Result<(), Failed> {
+        std::fs::write(self.dir.0.join(CONFIG), format!("{lines}\n{NO_RATES}"))?;
+        let status = Command::new("kill")
+            .args(["-HUP", &self.pid().to_string()])
+            .status()?;
+        status
+            .success()
+            .then_some(())
+            .ok_or("kill -HUP failed".into())
+    }
+
+    /// What a node's `/metrics` says of this metric, the greatest where there are several.
+    pub fn metric(&mut self, name: &str) -> Result<f64, Failed> {
+        let Pusher::Api(api) = &mut self.pusher else {
+            return Err("the floor has no metrics".into());
+        };
+        let text = api.text("/metrics")?;
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let is_whole_name = rest.starts_with(['{', ' ']);
+            is_whole_name.then(|| rest.rsplit(' ').next()?.parse().ok())?
+        });
+        values
+            .reduce(f64::max)
+            .ok_or_else(|| format!("no {name} in the metrics").into())
+    }
+
+    /// Where somebody else pushes to everybody: what [`Pusher::open`] takes.
+    pub fn door(&self) -> Result<String, Failed> {
+        Ok(match &self.pusher {
+            Pusher::Floor(trigger) => trigger.peer_addr()?.to_string(),
+            Pusher::Api(api) => api.url(),
+        })
+    }
+
     /// A crowd's plan for this server.
     pub fn plan(&self, clients: usize) -> Result<Plan, Failed> {
         Ok(Plan::new(&self.ws, Who::signed(SECRET)?, "load-", clients)?)
@@ -145,16 +214,7 @@ impl Server {
 
     /// Pushes these `msg` objects to everybody, as close together as it goes.
     pub fn push(&mut self, bodies: &[String]) -> io::Result<()> {
-        match &mut self.pusher {
-            Pusher::Api(api) => api.send_to_all(bodies),
-            Pusher::Floor(trigger) => {
-                let mut wire = Vec::new();
-                bodies
-                    .iter()
-                    .for_each(|body| canned::broadcast(body, &mut wire));
-                floor::push(trigger, &wire)
-            }
-        }
+        self.pusher.push(bodies)
     }
 }
 

@@ -44,6 +44,10 @@ impl Api {
         })
     }
 
+    pub fn url(&self) -> String {
+        format!("http://{}", self.host)
+    }
+
     /// Pushes each of `bodies` (`msg` objects) to everybody. They leave in one write, so the
     /// server has the last before everybody has heard the first.
     pub fn send_to_all(&mut self, bodies: &[String]) -> io::Result<()> {
@@ -69,6 +73,21 @@ impl Api {
         self.ask(&request, 1).map(drop)
     }
 
+    /// What `path` says, a text for people or for monitors.
+    pub fn text(&mut self, path: &str) -> io::Result<String> {
+        let mut request = String::new();
+        self.write_head(&format!("GET {path}"), &mut request);
+        request.push_str("\r\n");
+        self.send(&request)?;
+        let answer = self.read_answer()?;
+        self.last_used = Instant::now();
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        match text.split_once("\r\n\r\n") {
+            Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
+            _ => Err(invalid(text)),
+        }
+    }
+
     /// How many nodes the server knows, itself included.
     pub fn nodes(&mut self) -> io::Result<usize> {
         let mut request = String::new();
@@ -80,16 +99,21 @@ impl Api {
 
     /// Sends requests, and reads as many answers. The last one, if all are good.
     fn ask(&mut self, requests: &str, count: usize) -> io::Result<Vec<u8>> {
-        if self.last_used.elapsed() > IDLE_MAX {
-            self.stream = dial(&self.address)?;
-        }
-        self.stream.write_all(requests.as_bytes())?;
+        self.send(requests)?;
         let mut last = Vec::new();
         for _ in 0..count {
             last = self.read_answer()?;
+            judge(&last)?;
         }
         self.last_used = Instant::now();
         Ok(last)
+    }
+
+    fn send(&mut self, requests: &str) -> io::Result<()> {
+        if self.last_used.elapsed() > IDLE_MAX {
+            self.stream = dial(&self.address)?;
+        }
+        self.stream.write_all(requests.as_bytes())
     }
 
     fn write_head(&self, what: &str, out: &mut String) {
@@ -111,8 +135,7 @@ impl Api {
     fn read_answer(&mut self) -> io::Result<Vec<u8>> {
         loop {
             if let Some(length) = answer_length(&self.received)? {
-                let answer = self.received.drain(..length).collect::<Vec<u8>>();
-                return judge(&answer).map(|()| answer);
+                return Ok(self.received.drain(..length).collect());
             }
             let mut piece = [0; 4 << 10];
             match self.stream.read(&mut piece)? {
