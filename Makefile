@@ -4,7 +4,7 @@ FUZZ_SECS ?= 60
 SEEDS ?= 100000
 THRONG_CHAOS_SECS ?= 3600
 
-.PHONY: build test test-tools hello-cluster simulate chaos lint conformance fuzz bench bench-cluster hundred-thousand clean-tools
+.PHONY: build test test-tools hello-cluster simulate chaos lint conformance fuzz bench bench-cluster hundred-thousand million clean-tools
 
 build:
 	cargo build --release
@@ -65,6 +65,11 @@ bench-cluster:
 hundred-thousand: build
 	cargo build --release -p throng-loadtest
 	scripts/hundred-thousand.sh
+
+# One process and a million connections, then as far toward two million as memory allows. A quarter of an hour.
+million: build
+	cargo build --release -p throng-bench
+	scripts/million.sh $(MILLION)
 
 clean-tools:
 	rm -rf target/tools target/conformance target/peers

@@ -166,7 +166,7 @@ impl ReactorStats {
         count_in(&REFUSALS, &self.refusals, status);
     }
 
-    /// CPU time of a turn and of the wait before it.
+    /// CPU time of a turn, without the wait before it.
     pub fn count_turn(&self, micros: u64) {
         let bucket = TURN_MICROS.iter().position(|&top| micros <= top);
         self.turn_histogram[bucket.unwrap_or(TURN_MICROS.len())].add(1);

@@ -280,7 +280,8 @@ impl Reactor {
         let due = (all as f64 * passed.as_secs_f64() / every.as_secs_f64()).round() as usize;
         for _ in 0..due.min(all) {
             self.pinged = (self.pinged + 1) % all;
-            if let Some(connection) = &mut self.connections[self.pinged] {
+            let connection = self.connections[self.pinged].as_mut();
+            if let Some(connection) = connection.filter(|c| matches!(c.phase, Phase::Registered)) {
                 send(&mut connection.stream, &PING)?;
             }
         }

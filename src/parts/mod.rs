@@ -10,4 +10,5 @@ pub mod ring;
 pub mod room;
 pub mod slots;
 pub mod time;
+pub mod turns;
 pub mod wheel;

@@ -40,6 +40,7 @@ use crate::parts::outbox::Outbox;
 use crate::parts::ring::Ring;
 use crate::parts::slots::Slots;
 use crate::parts::time::{Now, TICK_MS, Tick};
+use crate::parts::turns::Turns;
 use crate::parts::wheel::Wheel;
 use crate::protocol::identity::Identity;
 use crate::protocol::inbound::Scratch;
@@ -86,13 +87,17 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// The only look at the clocks.
     pub fn now(&self) -> Now {
+        self.now_at(self.origin.elapsed())
+    }
+
+    /// So long after the origin. The only look at the wall clock.
+    fn now_at(&self, elapsed: Duration) -> Now {
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         Now {
-            tick: Tick((self.origin.elapsed().as_millis() as u64 / TICK_MS) as u32),
+            tick: Tick((elapsed.as_millis() as u64 / TICK_MS) as u32),
             wall_ms: wall.as_millis() as u64,
         }
     }
@@ -139,16 +144,18 @@ pub struct Reactor {
 impl Reactor {
     /// Serves until it is drained. Errors: the poll itself failed.
     pub fn run(mut self) -> io::Result<()> {
-        let mut spent = sys::thread_cpu_nanos();
+        let mut turns = Turns::new(sys::thread_cpu_nanos());
         while !self.is_drained() {
             self.wait()?;
-            let since_start = self.shared.origin.elapsed().as_millis();
-            self.stats.turn_since_ms.set((since_start as u64).max(1));
-            self.turn(self.shared.now());
+            let began = self.shared.origin.elapsed();
+            self.stats
+                .turn_since_ms
+                .set((began.as_millis() as u64).max(1));
+            self.turn(self.shared.now_at(began));
             self.stats.turn_since_ms.set(0);
-            let spent_until_now = sys::thread_cpu_nanos();
-            self.stats.count_turn((spent_until_now - spent) / 1000);
-            spent = spent_until_now;
+            let wall = self.shared.origin.elapsed() - began;
+            self.stats
+                .count_turn(turns.end(wall, sys::thread_cpu_nanos));
         }
         if !self.slots.is_empty() {
             self.strike_nobody(Limit::Drain, None, self.shared.now());
