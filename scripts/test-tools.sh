@@ -42,6 +42,20 @@ system_packages() {
     apt_if_missing "${missing[@]}"
 }
 
+# Unpacked and not installed, where there is none: so no server starts, and none takes port 80.
+nginx_server() {
+    local dir=$tools/nginx
+    if have nginx || [ -x /usr/sbin/nginx ] || [ -x "$dir/usr/sbin/nginx" ]; then return; fi
+    have apt-get && have dpkg-deb || die "please install, in the way of this system: nginx"
+    rm -rf "$dir"
+    mkdir -p "$dir/package"
+    (cd "$dir/package" && { apt-get download -qq nginx 2>/dev/null || { apt-get update -qq && apt-get download -qq nginx; }; }) \
+        || die "apt-get did not give nginx"
+    dpkg-deb -x "$dir"/package/nginx_*.deb "$dir"
+    rm -r "$dir/package"
+    if ldd "$dir/usr/sbin/nginx" | grep "not found"; then die "please install the libraries named above, for nginx"; fi
+}
+
 rust_tools() {
     have cargo || die "no cargo: install Rust with https://rustup.rs (Cargo.toml names the oldest version that will do)"
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt || die "rustfmt is missing"
@@ -72,6 +86,7 @@ node_client() {
 }
 
 system_packages
+nginx_server
 rust_tools
 python_client
 node_client

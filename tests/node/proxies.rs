@@ -3,13 +3,12 @@
 //!
 //! The one trusted proxy is 127.0.0.1; the other addresses of the loopback network are clients.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use socket2::{Domain, Socket, Type};
 
-use crate::support::client::{dial, prepare, request, reset, status};
+use crate::support::client::{dial, dial_from, request, reset, status};
 use crate::support::http::call;
 use crate::support::{Client, Node, Setup, eventually};
 
@@ -27,16 +26,6 @@ fn node(limits: &str) -> Node {
             "trusted_proxies = [\"{PROXY}\"]\n[limits]\n{limits}\n"
         ))
         .start()
-}
-
-fn dial_from(source: &str, addr: SocketAddr) -> TcpStream {
-    let source: IpAddr = source.parse().unwrap();
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
-    socket.connect(&addr.into()).unwrap();
-    let stream = TcpStream::from(socket);
-    prepare(&stream);
-    stream
 }
 
 /// An upgrade from `source`, with bytes in front of the request; the error is the answer that

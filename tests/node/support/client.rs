@@ -1,10 +1,11 @@
 //! A client that does nothing by itself: it answers no ping and no close unless it is told to.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
 use super::frame::{self, Frame, Opcode};
@@ -53,6 +54,17 @@ pub fn request(target: &str, fields: &[&str]) -> String {
 /// A TCP connection that sends at once and never waits forever.
 pub fn dial(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
+    prepare(&stream);
+    stream
+}
+
+/// The same from a local address.
+pub fn dial_from(source: &str, addr: SocketAddr) -> TcpStream {
+    let source: IpAddr = source.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
+    socket.connect(&addr.into()).unwrap();
+    let stream = TcpStream::from(socket);
     prepare(&stream);
     stream
 }

@@ -5,6 +5,7 @@ pub mod frame;
 pub mod http;
 pub mod node;
 pub mod setup;
+pub mod talk;
 pub mod world;
 
 use std::thread::sleep;
