@@ -21,9 +21,9 @@ mod secret;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-pub use args::{Cli, Command, ServeArgs, StoreArgs, StoreCommand, TokenArgs};
+pub use args::{Cli, Command, DoctorArgs, ServeArgs, StoreArgs, StoreCommand, TokenArgs};
 pub use changes::Changes;
-pub use room::{DESCRIPTORS_KEPT, Room};
+pub use room::{CONNECTIONS_MAX, DESCRIPTORS_KEPT, Room};
 pub use secret::{
     SECRET_FILE, SecretFileError, load_or_create_secret, load_secret, replace_secret,
 };
@@ -202,6 +202,15 @@ impl Config {
     pub fn load(args: &ServeArgs, environment: &Environment) -> Result<Config, ConfigErrors> {
         let layers = Layers::read(args.config.as_deref(), &environment.0, args.given());
         checks::prove(layers, true)
+    }
+
+    /// The same for any host: whether there is room for it is not asked.
+    pub fn load_for_any_host(
+        args: &ServeArgs,
+        environment: &Environment,
+    ) -> Result<Config, ConfigErrors> {
+        let layers = Layers::read(args.config.as_deref(), &environment.0, args.given());
+        checks::prove(layers, false)
     }
 
     /// From the text of a file, as if it lay where we were started, and the environment; for any

@@ -1,9 +1,11 @@
 //! Throng: a WebSocket gateway. See ARCHITECTURE.md for the house and its floors.
 
+pub mod cgroup;
 pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod hub;
 pub mod inbox;
 pub mod log;

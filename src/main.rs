@@ -1,15 +1,17 @@
-//! Arguments, configuration, run, exit code: 0 done, 1 failed at run time, 2 bad configuration
-//! or arguments.
+//! Arguments, configuration, run, exit code: 0 done, 1 failed at run time (or a host that is not
+//! ready), 2 bad configuration or arguments.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use throng::config::{
-    AuthMode, Cli, Command, Config, ConfigErrors, Environment, SECRET_FILE, ServeArgs, StoreArgs,
-    StoreCommand, TokenArgs, TokenConfig, data_dir, load_secret,
+    AuthMode, Cli, Command, Config, ConfigErrors, DoctorArgs, Environment, SECRET_FILE, ServeArgs,
+    StoreArgs, StoreCommand, TokenArgs, TokenConfig, data_dir, load_secret,
 };
 use throng::control::tokens;
+use throng::doctor::{self, Answers, Host};
 use throng::session::auth::TokenKeys;
 use throng::store::tool::{self, ToolError};
 
@@ -25,16 +27,14 @@ struct Failure {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        None => serve(&cli.serve),
-        Some(Command::Serve(args)) => serve(&args),
-        Some(Command::Token(args)) => token(args),
-        Some(Command::Store(command)) => store(&command),
-        Some(Command::Doctor { .. }) => {
-            Err(Failure::bad("throng doctor is not built into this version"))
-        }
+        None => serve(&cli.serve).map(|()| ExitCode::SUCCESS),
+        Some(Command::Serve(args)) => serve(&args).map(|()| ExitCode::SUCCESS),
+        Some(Command::Token(args)) => token(args).map(|()| ExitCode::SUCCESS),
+        Some(Command::Store(command)) => store(&command).map(|()| ExitCode::SUCCESS),
+        Some(Command::Doctor(args)) => examine(&args),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(Failure { status, sentence }) => {
             eprintln!("throng: {sentence}");
             ExitCode::from(status)
@@ -114,6 +114,22 @@ fn store(command: &StoreCommand) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Says whether this host holds what is wanted, and what to change if not.
+fn examine(args: &DoctorArgs) -> Result<ExitCode, Failure> {
+    let config = Config::load_for_any_host(&args.serve, &Environment::of_process())?;
+    for warning in &config.warnings {
+        eprintln!("throng: {warning}");
+    }
+    let host = Host::read(Path::new("/"), Answers::of_this_host()).map_err(Failure::bad)?;
+    let report = doctor::examine(&host, &config, args);
+    if args.json {
+        print(&serde_json::to_string(&report).map_err(Failure::at_run_time)?)?;
+    } else {
+        print(report.to_string().trim_end())?;
+    }
+    Ok(ExitCode::from(u8::from(!report.is_ready())))
 }
 
 fn print(line: &str) -> Result<(), Failure> {

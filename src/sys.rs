@@ -104,17 +104,31 @@ pub fn take_private_file_table(keep: &[RawFd]) -> io::Result<()> {
     Ok(())
 }
 
-/// True if this host lets a thread have a file table of its own. Tried in a thread that ends.
-pub fn private_file_tables_work() -> bool {
+/// The system call that gives a thread a file table of its own on this host, if one may. Tried in
+/// a thread that ends.
+pub fn way_to_private_file_tables() -> Option<&'static str> {
     std::thread::spawn(|| {
         // SAFETY: as in `take_private_file_table`; the thread ends with its table.
         unsafe {
-            libc::unshare(libc::CLONE_FILES) == 0
-                || libc::close_range(u32::MAX, u32::MAX, libc::CLOSE_RANGE_UNSHARE as i32) == 0
+            if libc::unshare(libc::CLONE_FILES) == 0 {
+                return Some("unshare");
+            }
+            let flag = libc::CLOSE_RANGE_UNSHARE as i32;
+            (libc::close_range(u32::MAX, u32::MAX, flag) == 0).then_some("close_range")
         }
     })
     .join()
-    .unwrap_or(false)
+    .unwrap_or(None)
+}
+
+/// True if the kernel counts its clock as kept right by somebody (adjtimex(2)).
+/// Errors: a sandbox forbids to ask.
+pub fn clock_is_kept() -> io::Result<bool> {
+    // SAFETY: all zeros is a valid timex, and one that changes nothing.
+    let mut state = unsafe { std::mem::zeroed::<libc::timex>() };
+    // SAFETY: `state` is a valid timex to write to.
+    check(unsafe { libc::adjtimex(&raw mut state) })?;
+    Ok(state.status & libc::STA_UNSYNC == 0)
 }
 
 /// Grows the calling thread's file table to hold `count` descriptors at once: each doubling

@@ -17,14 +17,14 @@ const FLOORS: [&[&str]; 12] = [
     &["reactor", "control", "store"],
     &["cluster"],
     &["config"],
-    &["log"],
-    &["server"],
+    &["log", "cgroup"],
+    &["server", "doctor"],
     &["main"],
 ];
 /// From this floor on there may be sockets, threads and clocks.
 const MAILBOX: usize = 5;
 /// Who may use `sys`, whatever the floor.
-const USERS_OF_SYS: [&str; 4] = ["mailbox", "reactor", "server", "config"];
+const USERS_OF_SYS: [&str; 5] = ["mailbox", "reactor", "server", "config", "doctor"];
 /// What the pure core knows nothing of.
 const IMPURE: [&str; 8] = [
     "mio::",

@@ -1,12 +1,14 @@
 //! The command line: what other programs and people type.
 //!
 //! Every value is taken as text and proven together with the file and the environment, so that
-//! one run names all problems. Options whose part is not built are taken and then refused with a
-//! sentence; they are not in `--help`.
+//! one run names all problems.
 
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand};
+
+use super::room::CONNECTIONS_MAX;
 
 /// A WebSocket gateway.
 ///
@@ -32,11 +34,12 @@ pub enum Command {
     /// Checks, exports or imports what a node keeps on disk, while it does not run
     #[command(subcommand)]
     Store(StoreCommand),
-    #[command(hide = true)]
-    Doctor {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        rest: Vec<String>,
-    },
+    /// Says what to change on this host so that it holds a number of connections
+    ///
+    /// It takes the options of `serve`, reads the same configuration and environment, and judges
+    /// the node that they would start. It changes nothing. Exit status: 0 ready, also with
+    /// warnings, 1 something must be changed, 2 bad arguments or configuration.
+    Doctor(Box<DoctorArgs>),
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -95,6 +98,32 @@ pub struct ServeArgs {
     /// Path of a WebSocket echo endpoint for tests, needs no token [default: none]
     #[arg(long, value_name = "PATH")]
     echo_path: Option<String>,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+#[command(args_override_self = true, mut_arg("check", |check| check.hide(true)))]
+pub struct DoctorArgs {
+    /// How many connections it shall hold [default: what the node would take]
+    #[arg(long, value_name = "N", value_parser = connections())]
+    pub connections: Option<u64>,
+    /// The clients are on this host too, as in a load test: count their ends
+    #[arg(long)]
+    pub with_clients: bool,
+    /// A proxy or balancer stands in front, and drops what is silent for so long (nginx: 60)
+    #[arg(long, value_name = "N")]
+    pub proxy_idle_secs: Option<u32>,
+    /// The firewall does not track the node's port (notrack): leave conntrack alone
+    #[arg(long)]
+    pub untracked: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+fn connections() -> impl TypedValueParser<Value = u64> {
+    clap::value_parser!(u64).range(1..=CONNECTIONS_MAX as u64)
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -268,6 +297,9 @@ mod tests {
             "throng store",
             "throng store mend",
             "throng store check --data-dir a --config b",
+            "throng doctor --connections 0",
+            "throng doctor --connections 99999999999",
+            "throng doctor --proxy-idle-secs soon",
             "throng x",
         ] {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
@@ -278,6 +310,7 @@ mod tests {
             "throng serve --help",
             "throng store --help",
             "throng store import --help",
+            "throng doctor --help",
             "throng help",
         ] {
             assert_eq!(parse(good).unwrap_err().exit_code(), 0, "{good}");
@@ -298,11 +331,26 @@ mod tests {
     }
 
     #[test]
-    fn help_names_nothing_that_is_not_built() {
+    fn the_doctor_takes_the_options_of_the_node() {
+        let line = "throng doctor --connections 9 --reactors 3 --ping-secs 5 --json";
+        let Some(Command::Doctor(args)) = parse(line).unwrap().command else {
+            panic!("not doctor");
+        };
+        assert_eq!((args.connections, args.json), (Some(9), true));
+        let given = args.serve.given().into_iter();
+        let given: Vec<_> = given.map(|(key, text)| format!("{key} {text}")).collect();
+        assert_eq!(given, ["reactors 3", "ping_secs 5"]);
+    }
+
+    #[test]
+    fn help_names_what_each_command_takes() {
         for line in ["throng --help", "throng serve --help"] {
             let help = parse(line).unwrap_err().to_string();
-            assert!(!help.contains("doctor"), "{help}");
             assert!(help.contains("--echo-path") && help.contains("--redis"));
+            assert!(help.contains("--check"));
         }
+        let help = parse("throng doctor --help").unwrap_err().to_string();
+        assert!(help.contains("--with-clients") && help.contains("--reactors"));
+        assert!(!help.contains("--check"), "{help}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Config;
 use super::checks::Prover;
-use crate::parts::key::Key;
+use super::room::CONNECTIONS_MAX;
 use crate::protocol::limits::Limits;
 use crate::protocol::upgrade::HEADERS_MAX;
 
@@ -14,8 +14,6 @@ const JSON_DEPTH_MAX: usize = 128;
 const QUEUE_BYTES_MAX: usize = 1024 * MIB;
 /// No host has more memory than that for queues.
 const NODE_QUEUE_BYTES_MAX: usize = MIB * MIB;
-/// No node holds more.
-const CONNECTIONS_MAX: usize = Key::REACTORS_MAX * Key::SLOTS_MAX;
 /// Where users and groups multiply each other.
 const CROWD_MAX: usize = 10_000;
 const USER_SESSIONS_MAX: usize = 1000;

@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::layers::{Layer, Layers};
+use super::room::CONNECTIONS_MAX;
 use super::{Config, ConfigErrors, LogFormat, TokenConfig};
 use crate::parts::key::Key;
 
@@ -149,9 +150,8 @@ impl Prover {
         let why = "each is a thread; leave it out for one per core";
         config.reactors = self.in_range("reactors", reactors, 1..=Key::REACTORS_MAX, why);
         let max = self.layers.file.max_connections;
-        let top = Key::REACTORS_MAX * Key::SLOTS_MAX;
         let why = "nobody could connect, or nothing could hold them; leave it out for what fits";
-        config.max_connections = self.in_range("max_connections", max, 1..=top, why);
+        config.max_connections = self.in_range("max_connections", max, 1..=CONNECTIONS_MAX, why);
         if let Some(name) = self.layers.file.advertise.take() {
             if !is_host_and_port(&name) {
                 let why = "others could not find this node";

@@ -11,6 +11,9 @@ use crate::sys;
 /// Descriptors of each table that connections leave to everything else.
 pub const DESCRIPTORS_KEPT: u64 = 256;
 
+/// No node holds more.
+pub const CONNECTIONS_MAX: usize = Key::REACTORS_MAX * Key::SLOTS_MAX;
+
 /// What a number of reactors can hold here.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
@@ -27,7 +30,7 @@ impl Room {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Ok(Room {
             reactors: reactors.unwrap_or(cores).clamp(1, Key::REACTORS_MAX),
-            has_private_tables: sys::private_file_tables_work(),
+            has_private_tables: sys::way_to_private_file_tables().is_some(),
             nofile: sys::raise_descriptor_limit()?,
         })
     }
@@ -43,6 +46,12 @@ impl Room {
     /// Connections that fit.
     pub fn fits(self) -> usize {
         self.of_a_table().saturating_mul(self.tables())
+    }
+
+    /// Connections at most where nobody says how many. The kernel spreads newcomers over the
+    /// listeners by chance: this leaves room for a reactor that gets more than its share.
+    pub fn usual(self) -> usize {
+        self.fits() / 20 * 19
     }
 
     fn of_a_table(self) -> usize {
@@ -128,6 +137,7 @@ mod tests {
     #[test]
     fn each_table_holds_what_it_may_less_what_is_kept() {
         assert_eq!(room(2, true, 20_000).fits(), 39_488);
+        assert_eq!(room(2, true, 20_000).usual(), 37_506);
         assert_eq!(room(2, false, 20_000).fits(), 19_744);
         assert_eq!(room(2, true, 100).fits(), 0);
         assert_eq!(room(1, true, u64::MAX).fits(), Key::SLOTS_MAX);

@@ -3,8 +3,9 @@
 //! Invariants: the smallest limit on the way from the process's group up to the root counts;
 //! what cannot be read sets no limit.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::cgroup;
 use crate::protocol::limits::Limits;
 
 /// Where nothing can be read at all.
@@ -32,9 +33,10 @@ fn allowed_bytes(read: impl Fn(&Path) -> Option<String>) -> u64 {
     let read = |path: &Path| read(path);
     let total = read(Path::new("/proc/meminfo")).and_then(|text| mem_total(&text));
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
-    let of_group = limit_files(&groups)
-        .into_iter()
-        .filter_map(|path| limit(&read(&path)?));
+    let of_group = cgroup::folders(&groups, "memory").into_iter();
+    let of_group = of_group
+        .map(|folder| folder.file("memory.max", "memory.limit_in_bytes"))
+        .filter_map(|file| cgroup::limit(&read(&file)?));
     of_group.chain(total).min().unwrap_or(ASSUMED_BYTES)
 }
 
@@ -45,44 +47,6 @@ fn mem_total(meminfo: &str) -> Option<u64> {
         .find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
-}
-
-/// A limit as both versions of control groups write it: bytes, or `max`.
-fn limit(text: &str) -> Option<u64> {
-    text.trim().parse().ok()
-}
-
-/// The files that may hold a limit, by `/proc/self/cgroup`: a line a hierarchy, as
-/// `0::/path` (version 2) or `4:memory:/path` (version 1).
-fn limit_files(groups: &str) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for line in groups.lines() {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
-            continue;
-        };
-        let (root, file) = if controllers.is_empty() {
-            ("/sys/fs/cgroup", "memory.max")
-        } else if controllers.split(',').any(|name| name == "memory") {
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
-        } else {
-            continue;
-        };
-        files.extend(ancestors(path).map(|path| Path::new(root).join(path).join(file)));
-    }
-    files
-}
-
-/// The group and all above it, without their leading slash. Inside a container the path may be
-/// the host's, of which only the root can be seen, or may climb out of what can be seen.
-fn ancestors(path: &str) -> impl Iterator<Item = &Path> {
-    let path = path.trim_start_matches('/');
-    let path = if path.split('/').any(|part| part == "..") {
-        ""
-    } else {
-        path
-    };
-    Path::new(path).ancestors()
 }
 
 #[cfg(test)]
@@ -147,17 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_never_leads_out_of_the_groups() {
-        let files = limit_files("0::/../../other\n");
-        assert_eq!(files, [Path::new("/sys/fs/cgroup/memory.max")]);
-        assert_eq!(limit_files("garbage\n\n1:cpu:/a\n"), Vec::<PathBuf>::new());
-    }
-
-    #[test]
-    fn odd_texts_are_no_limit() {
-        for odd in ["", "max", "-1", "1k", "99999999999999999999999"] {
-            assert_eq!(limit(odd), None, "{odd}");
-        }
+    fn odd_texts_are_no_memory() {
         for odd in [
             "",
             "MemTotal:",

@@ -16,10 +16,7 @@ impl Plan {
     /// For a configuration that was proven to fit.
     pub fn new(config: &Config) -> io::Result<Plan> {
         let room = Room::of_this_host(config.reactors)?;
-        // The kernel spreads newcomers over the listeners by chance: the cap leaves room
-        // for a reactor that gets more than its share.
-        let usual = room.fits() / 20 * 19;
-        let max_connections = config.max_connections.unwrap_or(usual);
+        let max_connections = config.max_connections.unwrap_or(room.usual());
         let share = (max_connections / room.tables()) as u64;
         let descriptors = room.nofile.min(share + share / 8 + DESCRIPTORS_KEPT);
         Ok(Plan {

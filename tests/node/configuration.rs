@@ -45,8 +45,6 @@ fn what_is_not_built_is_refused_by_name() {
         assert!(says.contains(args[0]), "{says}");
         assert!(says.contains("not built into this version"), "{says}");
     }
-    let doctor = Setup::bare(Folder::new()).args(&["doctor", "--connections", "9"]);
-    assert!(doctor.fails_with(2).contains("not built into this version"));
 }
 
 #[test]

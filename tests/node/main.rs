@@ -15,6 +15,7 @@ mod clocks;
 mod closing;
 mod configuration;
 mod descriptors;
+mod doctor;
 mod drain;
 mod echo;
 mod edges;
