@@ -43,9 +43,6 @@ pub use memory::Memory;
 /// Requests in one transaction at most: with more, those who came first wait for longer than
 /// their share of the disk's time saves.
 const BATCH_MAX: usize = 512;
-/// Newcomers come in crowds: after several at once the storekeeper sleeps for so long, and serves
-/// those who have come meanwhile together. Without it, it and a reactor wake each other for each.
-const NAP: Duration = Duration::from_micros(300);
 /// How long the node waits for the storekeeper at its end: a disk may never answer.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -169,12 +166,8 @@ impl Work {
             loop {
                 let room = BATCH_MAX - letters.len();
                 letters.extend(self.keeper.letters.try_iter().take(room));
-                let is_rush = is_rush(&letters);
                 self.serve(std::mem::take(&mut letters));
                 self.try_again();
-                if is_rush {
-                    sleep(NAP);
-                }
                 if !is_ending || self.keeper.letters.is_empty() {
                     break;
                 }
@@ -368,10 +361,4 @@ pub fn wall_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64)
-}
-
-/// Several newcomers, and nothing else.
-fn is_rush(letters: &[Letter]) -> bool {
-    let is_newcomer = |letter: &Letter| matches!(letter.request, Request::Attach(_));
-    letters.len() > 1 && letters.iter().all(is_newcomer)
 }
