@@ -14,9 +14,9 @@ use throng::protocol::envelope::MessageId;
 use throng::store::Disk;
 use throng_loadtest::{Chats, Crowd, Flow};
 
-use crate::process::CpuSample;
 use crate::server::{Scratch, Server, build_throng};
 use crate::{Failed, machine};
+use throng_loadtest::process::CpuSample;
 
 const SETTLES: Duration = Duration::from_millis(500);
 const OPEN_PATIENCE: Duration = Duration::from_secs(60);

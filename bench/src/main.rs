@@ -13,7 +13,6 @@ mod machine;
 mod measure;
 mod million;
 mod parse;
-mod process;
 mod server;
 mod table;
 

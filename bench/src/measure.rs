@@ -8,8 +8,8 @@ use std::time::Duration;
 use throng_loadtest::Crowd;
 
 use crate::Failed;
-use crate::process::{CpuSample, anonymous_bytes};
 use crate::server::Server;
+use throng_loadtest::process::{CpuSample, anonymous_bytes};
 
 /// Allocators give pages back after about a second.
 const MEMORY_SETTLES: Duration = Duration::from_millis(2500);

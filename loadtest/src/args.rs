@@ -1,9 +1,11 @@
 //! The command line. A part of the program, not of the library.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use throng_loadtest::pulse::Pulse;
 use throng_loadtest::{Plan, Who};
 
 use crate::Failed;
@@ -104,13 +106,21 @@ impl What {
     /// The report is wanted as JSON.
     pub fn is_json(&self) -> bool {
         match self {
+            What::Check { json, .. } => *json,
+            scenario => scenario.common().is_some_and(|common| common.json),
+        }
+    }
+
+    /// What all scenarios with clients have in common.
+    pub fn common(&self) -> Option<&Common> {
+        match self {
             What::Idle { common, .. }
             | What::Broadcast { common, .. }
             | What::Unicast { common, .. }
             | What::Chat { common, .. }
             | What::Storm { common, .. }
-            | What::Rolling { common, .. } => common.json,
-            What::Check { json, .. } => *json,
+            | What::Rolling { common, .. } => Some(common),
+            What::Check { .. } => None,
         }
     }
 }
@@ -180,6 +190,18 @@ pub struct Common {
     /// Prints the report as JSON on standard output.
     #[arg(long)]
     pub json: bool,
+    /// Writes the report as one HTML page, with plots.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// A server's process on this host, whose memory and CPU are watched; may be repeated.
+    #[arg(long, value_name = "PID")]
+    pub server_pid: Vec<u32>,
+    /// Says nothing on standard error about how it goes.
+    #[arg(long)]
+    pub quiet: bool,
+    /// Where the clients tell how it goes.
+    #[arg(skip)]
+    pub pulse: Arc<Pulse>,
 }
 
 impl Common {
@@ -187,6 +209,7 @@ impl Common {
         let clients = self.connections as usize;
         let prefix = self.user_prefix.as_deref().unwrap_or(default_prefix);
         let mut plan = Plan::over(&self.url, self.who()?, prefix, clients)?;
+        plan.pulse = self.pulse.clone();
         plan.rate = rate;
         plan.window = self.window as usize;
         if let Some(threads) = self.threads {

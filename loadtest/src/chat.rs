@@ -18,6 +18,7 @@ use crate::inbox::{self, Heard};
 use crate::message::{self, ChatMark};
 use crate::plan::Plan;
 use crate::presence::Presence;
+use crate::pulse::Latency;
 use crate::talker::{DEVICE, Talker};
 use crate::tally;
 
@@ -248,11 +249,15 @@ impl Chat {
     }
 
     /// Has those speak whose messages are due, and says who has something to do.
-    pub fn take_turn(&mut self, now: Instant, plan: &Plan) -> Turn {
+    pub fn take_turn(&mut self, now: Instant, desk: &mut Desk) -> Turn {
         let mut turn = Turn::default();
         let settled = self.tally.noticed + self.tally.given_up - self.settled_before;
         while let Some((due_at, count)) = self.schedule.as_mut().and_then(|s| s.next(now, settled))
         {
+            if count > 0 {
+                let late = now.saturating_duration_since(due_at);
+                desk.vitals.took(Latency::Lag, late.as_nanos() as u64);
+            }
             for _ in 0..count {
                 let Some(&place) = self.speakers.get(self.speaker) else {
                     break;
@@ -262,7 +267,7 @@ impl Chat {
                     run: self.shared.run,
                     number: self.shared.issue(),
                     due_nanos: self.shared.nanos(due_at),
-                    receiver: plan.partner(self.first + place as u32),
+                    receiver: desk.plan.partner(self.first + place as u32),
                 });
                 turn.speakers.push(place);
             }
@@ -356,7 +361,9 @@ impl Chat {
             Heard::Message { entry, from, text } => {
                 self.message(entry, from, &text, index, now, desk);
             }
-            Heard::Delivered { entry, msgid, by } => self.notice(entry, &msgid, by, index, now),
+            Heard::Delivered { entry, msgid, by } => {
+                self.notice(entry, &msgid, by, index, now, desk)
+            }
             Heard::Entry { entry } => {
                 self.tally.foreign += 1;
                 self.receive(index, &entry);
@@ -416,6 +423,7 @@ impl Chat {
             self.tally.dups += u64::from(dup);
             let took = self.took(mark, now);
             self.tally.to_stored.saturating_record(took);
+            desk.vitals.took(Latency::Stored, took);
             if self.is_steady(mark, &desk.plan) {
                 self.tally.steady_stored.saturating_record(took);
             }
@@ -476,6 +484,7 @@ impl Chat {
                 self.tally.delivered += 1;
                 let took = self.took(mark, now);
                 self.tally.to_delivered.saturating_record(took);
+                desk.vitals.took(Latency::Received, took);
                 if self.is_steady(mark, &desk.plan) {
                     self.tally.steady_delivered.saturating_record(took);
                 }
@@ -505,7 +514,15 @@ impl Chat {
         desk.send_text();
     }
 
-    fn notice(&mut self, entry: Entry, msgid: &str, by: String, index: u32, now: Instant) {
+    fn notice(
+        &mut self,
+        entry: Entry,
+        msgid: &str,
+        by: String,
+        index: u32,
+        now: Instant,
+        desk: &mut Desk,
+    ) {
         let Some(mark) = self.own(msgid) else {
             self.tally.foreign += 1;
             return self.receive(index, &entry);
@@ -514,6 +531,7 @@ impl Chat {
             self.tally.noticed += 1;
             let took = self.took(mark, now);
             self.tally.to_noticed.saturating_record(took);
+            desk.vitals.took(Latency::Told, took);
             self.shared.noticed.fetch_add(1, Relaxed);
         }
         let shared = self.shared.clone();

@@ -12,6 +12,7 @@ use crate::counts::{Counts, Failure};
 use crate::frame::{self, Frame, Keys, Torn};
 use crate::message::{self, Text, Upgrade};
 use crate::plan::Plan;
+use crate::pulse::{Latency, Vitals};
 use crate::returns::Returns;
 use crate::tally::{Hearing, Volley, Waves};
 use crate::target::Target;
@@ -54,11 +55,13 @@ pub struct Desk {
     pub chat: Option<Box<Chat>>,
     /// Where clients come back.
     pub returns: Option<Box<Returns>>,
+    pub vitals: Vitals,
 }
 
 impl Desk {
     pub fn new(plan: Arc<Plan>, seed: u64) -> Desk {
         Desk {
+            vitals: Vitals::new(plan.pulse.clone()),
             plan,
             counts: Counts::default(),
             out: Vec::with_capacity(4 << 10),
@@ -108,9 +111,10 @@ impl Desk {
 
     /// One message that a client has read, known again by its mark.
     fn hear(&mut self, text: Text, index: u32, heard_last: &mut u32) {
+        let now = Instant::now();
         let hearing = match text {
             Text::Wave(wave) => match &mut self.waves {
-                Some(waves) => waves.hear(wave, heard_last, Instant::now()),
+                Some(waves) => waves.hear(wave, heard_last, now),
                 None => Hearing::Stray,
             },
             Text::Direct(direct) => {
@@ -119,7 +123,14 @@ impl Desk {
                     return;
                 }
                 match &mut self.volley {
-                    Some(volley) => volley.hear(direct, Instant::now()),
+                    Some(volley) => {
+                        let hearing = volley.hear(direct, now);
+                        if hearing == Hearing::New {
+                            let took = volley.took(direct, now);
+                            self.vitals.took(Latency::Unicast, took);
+                        }
+                        hearing
+                    }
                     None => Hearing::Stray,
                 }
             }
@@ -136,7 +147,10 @@ impl Desk {
             }
         };
         match hearing {
-            Hearing::New if matches!(text, Text::Wave(_)) => self.counts.broadcasts += 1,
+            Hearing::New if matches!(text, Text::Wave(_)) => {
+                self.counts.broadcasts += 1;
+                self.vitals.heard(now);
+            }
             Hearing::New => self.counts.directs += 1,
             Hearing::Repeated => self.counts.repeated += 1,
             Hearing::Stray => self.counts.stray += 1,

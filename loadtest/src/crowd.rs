@@ -314,6 +314,7 @@ impl Crowd {
         self.wait_ready()?;
         let bodies: Vec<String> = (first..first + count).map(message::wave).collect();
         let began = Instant::now();
+        self.plan.pulse.pushes(began);
         push(&bodies).map_err(CrowdError::Push)?;
         self.wait_done(task, self.workers.len(), began + patience)?;
         let parts = self.collect()?;

@@ -7,7 +7,8 @@
 //! Rooms: `frame`, `message`, `inbox`, `client`, `talker`, `comeback`, `pairs`, `tally`, `counts`
 //! are pure (bytes in, values out); `chat` is what clients of an inbox say to each other, and
 //! `chats` what is written down of it; `returns` is who comes back where and when, `target` and
-//! `presence` what all threads share of that; `opening`, `seat` and `worker` perform on sockets;
+//! `presence` what all threads share of that; `pulse` is how all of it goes, and `process` what the
+//! kernel knows of a process; `opening`, `seat` and `worker` perform on sockets;
 //! `crowd` drives the workers; `api` pushes over HTTP.
 
 pub mod api;
@@ -24,6 +25,8 @@ mod opening;
 mod pairs;
 pub mod plan;
 pub mod presence;
+pub mod process;
+pub mod pulse;
 pub mod returns;
 mod seat;
 mod talker;
@@ -36,4 +39,5 @@ pub use chat::Flow;
 pub use chats::Chats;
 pub use counts::Counts;
 pub use crowd::{Chatted, Crowd, CrowdError, Heard, Opened, Returned, Talked, Weathered};
+pub use opening::HostLimit;
 pub use plan::{Plan, PlanError, Who};

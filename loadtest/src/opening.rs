@@ -2,7 +2,7 @@
 //!
 //! Owns: how many are to be opened, how many are under way, and since when.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -69,8 +69,11 @@ impl std::fmt::Display for HostLimit {
 pub struct Opening {
     next: u32,
     until: u32,
-    arriving: usize,
+    /// Those that are under way, and since when.
+    arriving: HashMap<u32, Instant>,
     window: usize,
+    /// For one connection to be registered.
+    patience: Duration,
     /// For each that is under way or was: when it must be registered.
     deadlines: VecDeque<(Instant, u32)>,
     /// Time between two, and when the next is due.
@@ -90,8 +93,9 @@ impl Opening {
         Opening {
             next: first,
             until: first,
-            arriving: 0,
+            arriving: HashMap::new(),
             window: plan.window.div_ceil(plan.threads).max(1),
+            patience: plan.handshake_patience,
             deadlines: VecDeque::new(),
             pace,
             limit: None,
@@ -107,7 +111,9 @@ impl Opening {
 
     /// How many more may be under way, at most [`BURST_MAX`].
     fn room(&self) -> usize {
-        self.window.saturating_sub(self.arriving).min(BURST_MAX)
+        self.window
+            .saturating_sub(self.arriving.len())
+            .min(BURST_MAX)
     }
 
     /// The clients to begin now, at most [`BURST_MAX`].
@@ -128,17 +134,22 @@ impl Opening {
         first..self.next
     }
 
-    pub fn began(&mut self, index: u32, deadline: Instant) {
-        self.arriving += 1;
-        self.deadlines.push_back((deadline, index));
+    pub fn began(&mut self, index: u32, now: Instant) {
+        self.arriving.insert(index, now);
+        self.deadlines.push_back((now + self.patience, index));
     }
 
-    /// One is registered, or has failed on the way.
-    pub fn arrived(&mut self) {
-        self.arriving -= 1;
-        if self.arriving == 0 {
+    /// One is registered, or has failed on the way. When it began.
+    pub fn arrived(&mut self, index: u32) -> Option<Instant> {
+        let began = self.arriving.remove(&index);
+        if self.arriving.is_empty() {
             self.deadlines.clear();
         }
+        began
+    }
+
+    pub fn arriving(&self) -> usize {
+        self.arriving.len()
     }
 
     /// The host gives no more: those that were to come do not.
@@ -159,7 +170,7 @@ impl Opening {
     }
 
     pub fn is_done(&self) -> bool {
-        self.next == self.until && self.arriving == 0
+        self.next == self.until && self.arriving.is_empty()
     }
 
     /// How long the worker may sleep; forever if nothing is under way.
@@ -168,7 +179,7 @@ impl Opening {
         if self.is_done() {
             return None;
         }
-        if self.next == self.until || self.arriving >= self.window {
+        if self.next == self.until || self.arriving.len() >= self.window {
             return Some(DEADLINE_CHECK);
         }
         let until_due = self.pace.map_or(Duration::ZERO, |(_, due)| {
@@ -226,9 +237,9 @@ mod tests {
         opening.open_until(112, now);
         let due = opening.due(now);
         assert_eq!(due, 100..110);
-        due.for_each(|index| opening.began(index, now + Duration::from_secs(1)));
+        due.for_each(|index| opening.began(index, now));
         assert_eq!(opening.due(now), 110..110);
-        opening.arrived();
+        assert_eq!(opening.arrived(100), Some(now));
         assert_eq!(opening.due(now), 110..111);
         assert!(!opening.is_done());
     }
@@ -254,8 +265,9 @@ mod tests {
         opening.began(due.start, now);
         opening.stop(Some(HostLimit::Ports), due.start + 1);
         assert!(!opening.is_done(), "one is still under way");
-        assert_eq!(opening.overdue(now), Some(0));
-        opening.arrived();
+        assert_eq!(opening.overdue(now), None);
+        assert_eq!(opening.overdue(now + opening.patience), Some(0));
+        opening.arrived(0);
         assert!(opening.is_done());
         assert_eq!(
             (opening.limit, opening.overdue(now)),

@@ -13,6 +13,7 @@ use throng::session::auth::TokenKeys;
 use crate::chats::Chats;
 use crate::message;
 use crate::pairs::Pairs;
+use crate::pulse::Pulse;
 use crate::target::{Target, Targets};
 
 /// Characters of a made user id.
@@ -122,6 +123,8 @@ pub struct Plan {
     pub comes_back: bool,
     /// The clients are those of an inbox: they acknowledge, and come back where they were.
     pub chats: Option<Arc<Chats>>,
+    /// Where the threads tell how they are doing.
+    pub pulse: Arc<Pulse>,
 }
 
 impl Plan {
@@ -158,6 +161,7 @@ impl Plan {
             handshake_patience: Duration::from_secs(20),
             comes_back: false,
             chats: None,
+            pulse: Arc::default(),
         })
     }
 

@@ -165,14 +165,18 @@ impl Volley {
             None => Hearing::Stray,
             Some(false) => Hearing::Repeated,
             Some(true) => {
-                let took = now.duration_since(self.shared.began).as_nanos() as u64;
-                self.latency
-                    .saturating_record(took.saturating_sub(direct.sent_nanos));
+                self.latency.saturating_record(self.took(direct, now));
                 self.received += 1;
                 self.replace_one();
                 Hearing::New
             }
         }
+    }
+
+    /// How long it was under way, in nanoseconds.
+    pub fn took(&self, direct: Direct, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.shared.began);
+        (since.as_nanos() as u64).saturating_sub(direct.sent_nanos)
     }
 
     /// One message will never arrive: it was refused, or could not be sent.

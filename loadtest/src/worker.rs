@@ -24,6 +24,7 @@ use crate::message::{self, Direct};
 use crate::opening::{self, BURST_MAX, HostLimit, Opening};
 use crate::plan::Plan;
 use crate::presence::Presence;
+use crate::pulse::Latency;
 use crate::returns::{ReturnTally, Returns};
 use crate::seat::{End, Seat};
 use crate::tally::{Shared, Tally, Volley, Waves};
@@ -168,6 +169,7 @@ impl Worker {
             self.chat();
             self.bring_back();
             self.tell_if_done();
+            self.tell_pulse();
         }
         Ok(())
     }
@@ -178,7 +180,8 @@ impl Worker {
         let opening = self.opening.patience(now);
         let returns = self.desk.returns.as_ref();
         let comeback = returns.and_then(|returns| returns.patience(now));
-        [look, opening, comeback].into_iter().flatten().min()
+        let news = self.desk.vitals.patience(now);
+        [look, opening, comeback, news].into_iter().flatten().min()
     }
 
     fn read_mail(&mut self) {
@@ -244,6 +247,16 @@ impl Worker {
         self.report(Report::Part(Box::new(part)));
     }
 
+    fn tell_pulse(&mut self) {
+        let (opening, counts) = (&self.opening, &self.desk.counts);
+        let vitals = &mut self.desk.vitals;
+        vitals.tell(Instant::now(), self.is_leaving, |beat| {
+            beat.counts.clone_from(counts);
+            beat.arriving = opening.arriving() as u64;
+            beat.limit = opening.limit;
+        });
+    }
+
     /// Resets instead of saying goodbye: no port is left in TIME_WAIT for the next crowd.
     fn leave(&mut self) {
         self.seats.iter_mut().for_each(reset);
@@ -267,8 +280,7 @@ impl Worker {
                 }
             };
             self.sit_down(index, now, Some(stream));
-            self.opening
-                .began(index, now + self.plan.handshake_patience);
+            self.opening.began(index, now);
         }
     }
 
@@ -320,7 +332,11 @@ impl Worker {
         let index = self.first + place as u32;
         let served = seat.serve(event, index, &mut self.buffer, &mut self.desk);
         if was_arriving && !seat.client.is_arriving() {
-            self.opening.arrived();
+            let began = self.opening.arrived(index);
+            if let Some(began) = began.filter(|_| seat.can_talk()) {
+                let took = began.elapsed().as_nanos() as u64;
+                self.desk.vitals.took(Latency::Connect, took);
+            }
         }
         if let Err(End(failure)) = served {
             self.bury(place, failure);
@@ -331,7 +347,7 @@ impl Worker {
         let seat = &mut self.seats[place];
         drop(seat.take());
         if seat.client.is_arriving() {
-            self.opening.arrived();
+            self.opening.arrived(self.first + place as u32);
         }
         seat.client.gone(failure, &mut self.desk);
         self.desk.ended(self.first + place as u32, failure);
@@ -340,7 +356,7 @@ impl Worker {
     /// Has those talk whose turn it is.
     fn chat(&mut self) {
         let now = Instant::now();
-        let turn = |chat: &mut Chat, desk: &mut Desk| chat.take_turn(now, &desk.plan);
+        let turn = |chat: &mut Chat, desk: &mut Desk| chat.take_turn(now, desk);
         let Some(turn) = self.desk.with_chat(turn) else {
             return;
         };
@@ -386,10 +402,10 @@ impl Worker {
         match self.dial(index) {
             Ok(stream) => {
                 self.seats[place] = Seat::new(Some(stream));
-                self.opening
-                    .began(index, now + self.plan.handshake_patience);
+                self.opening.began(index, now);
             }
-            Err((error, _)) => {
+            Err((error, limit)) => {
+                self.opening.limit = self.opening.limit.or(limit);
                 self.desk.counts.fail(Failure::from(&error));
                 self.desk.ended(index, Some(Failure::from(&error)));
             }

@@ -9,8 +9,8 @@ use throng_loadtest::{Plan, Who};
 
 use super::redis::Redis;
 use crate::Failed;
-use crate::process::CpuSample;
 use crate::server::{SECRET, Server};
+use throng_loadtest::process::CpuSample;
 
 const MEET_PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(50);

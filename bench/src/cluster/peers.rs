@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::redis::{Redis, free_port, wait_for};
 use crate::Failed;
-use crate::process::family;
 use crate::server::{Scratch, field, start};
+use throng_loadtest::process::family;
 
 const INSTALL: &str = "scripts/peers.sh installs it, --no-peers goes without";
 

@@ -13,7 +13,7 @@ use super::peers::Peer;
 use super::redis::Redis;
 use super::volley::Callers;
 use crate::Failed;
-use crate::process::CpuSample;
+use throng_loadtest::process::CpuSample;
 
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Until what was said at the entry (subscriptions, above all) has been done.

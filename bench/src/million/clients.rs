@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use throng_loadtest::{Chats, Crowd, Flow, Plan, Who};
 
 use crate::Failed;
-use crate::process::anonymous_bytes;
 use crate::server::{Pusher, SECRET, Server};
+use throng_loadtest::process::anonymous_bytes;
 
 /// Handshakes under way at once, in all threads of a crowd.
 const WINDOW: usize = 512;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::process::{CpuSample, anonymous_bytes};
+use throng_loadtest::process::{CpuSample, anonymous_bytes};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 

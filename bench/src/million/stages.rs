@@ -10,8 +10,8 @@ use super::clients::{Arrived, Chatted, Child, Counted, Reached};
 use super::host::{Look, Settings, Watch, meminfo, slabs};
 use super::{Million, reactors};
 use crate::Failed;
-use crate::process::{CpuSample, anonymous_bytes};
 use crate::server::Server;
+use throng_loadtest::process::{CpuSample, anonymous_bytes};
 
 const SETTLES: Duration = Duration::from_secs(3);
 const GONE_PATIENCE: Duration = Duration::from_secs(120);

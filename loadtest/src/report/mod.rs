@@ -1,4 +1,4 @@
-//! What the program says at the end of a run, as text and as JSON.
+//! What the program says at the end of a run, as text and as JSON; `html` makes a page of it.
 //!
 //! Owns: the words. A part of the program, not of the library.
 
@@ -8,7 +8,17 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use throng_history::{Kind, Report as Verdict};
 use throng_loadtest::presence::{STEADY, Sample};
+use throng_loadtest::pulse::Latencies;
 use throng_loadtest::{Chatted, Counts, Opened, Returned, Talked, Weathered};
+
+use crate::findings::{Finding, Place, findings};
+use crate::setting::Setting;
+use crate::watch::Watched;
+
+pub mod html;
+mod plot;
+mod plots;
+pub mod table;
 
 /// Lines of text about how many were connected when.
 const MOMENTS_MAX: usize = 30;
@@ -17,6 +27,7 @@ pub struct Report {
     pub text: String,
     pub fields: Value,
     pub counts: Option<Counts>,
+    pub findings: Vec<Finding>,
     /// Everything that was asked for happened.
     pub is_complete: bool,
 }
@@ -27,6 +38,7 @@ impl Report {
             text: String::new(),
             fields: json!({}),
             counts: None,
+            findings: Vec::new(),
             is_complete: true,
         }
     }
@@ -298,4 +310,36 @@ impl Report {
         let _ = writeln!(self.text, "{counts}");
         self.counts = Some(counts);
     }
+
+    /// What was seen from outside: latencies, series, and whose limits were reached.
+    pub fn watched(&mut self, watched: &Watched, setting: &Setting) {
+        self.text += &table::text(&watched.latencies);
+        let place = Place {
+            cores: setting.cores,
+            is_same_host: setting.is_same_host,
+        };
+        self.findings = findings(watched, place);
+        for finding in &self.findings.clone() {
+            self.line("finding", format_args!("{}", finding.text));
+        }
+        self.fields["setting"] = json!(setting);
+        self.fields["latencies"] = table::json(&watched.latencies);
+        self.fields["histograms"] = histograms(&watched.latencies);
+        self.fields["findings"] = json!(self.findings);
+        self.fields["series"] = json!(watched.samples);
+        if let Some(slab) = &watched.slab {
+            self.fields["slab"] = json!({
+                "connections": slab.connections, "bytes": slab.bytes(), "caches": slab.caches,
+            });
+        }
+    }
+}
+
+/// For each latency its whole distribution, as pairs of a share and milliseconds.
+fn histograms(latencies: &Latencies) -> Value {
+    let all = latencies.iter().map(|(what, histogram)| {
+        let points = table::distribution(histogram);
+        (what.name().to_owned(), json!(points))
+    });
+    Value::Object(all.collect())
 }
