@@ -3,8 +3,9 @@
 FUZZ_SECS ?= 60
 SEEDS ?= 100000
 THRONG_CHAOS_SECS ?= 3600
+PEER_RUNS ?= 3
 
-.PHONY: build test test-tools hello-cluster simulate chaos lint conformance fuzz bench bench-cluster hundred-thousand million clean-tools
+.PHONY: build test test-tools hello-cluster simulate chaos lint conformance fuzz bench bench-cluster bench-peers hundred-thousand million clean-tools
 
 build:
 	cargo build --release
@@ -32,12 +33,14 @@ simulate:
 chaos: test-tools
 	THRONG_CHAOS_SECS=$(THRONG_CHAOS_SECS) cargo test --features faults --test cluster -- --ignored --nocapture --test-threads 1
 
-# fuzz/ stands outside of the workspace (it needs a nightly compiler to run), so it is checked by name.
+# fuzz/ (which needs a nightly compiler to run) and bench/peers/axum stand outside of the workspace, so they are checked by name.
 lint: test-tools
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features throng/faults -- -D warnings
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
+	cargo fmt --manifest-path bench/peers/axum/Cargo.toml --check
+	cargo clippy --manifest-path bench/peers/axum/Cargo.toml --target-dir target -- -D warnings
 	cargo deny check licenses bans sources
 
 # The release binary: the suite moves 16 MiB messages through it.
@@ -58,8 +61,13 @@ bench:
 
 # Nodes over a Redis, beside Socket.IO and Nchan, which are got under target/peers.
 bench-cluster:
-	scripts/peers.sh
+	scripts/peers.sh socketio nchan
 	cargo run --release -p throng-bench -- cluster --json target/bench-cluster.json
+
+# Other people's servers beside the floor and Throng; whatever scripts/peers.sh could not get is named in the table.
+bench-peers:
+	-scripts/peers.sh
+	cargo run --release -p throng-bench -- peers --runs $(PEER_RUNS) --out bench/results
 
 # One process, 100 000 authenticated connections with heartbeats, one broadcast that reaches all of them.
 hundred-thousand: build

@@ -1,24 +1,29 @@
-// A node of Socket.IO with the Redis adapter: a room for each user, and what is said is brought to the room of whom it is for.
-// REDIS_URL names the Redis; the ready line says where it listens.
+// A gateway on Socket.IO, one node: greets, registers, passes on what is said to a user, and tells everybody what is pushed.
 const { createServer } = require('node:http');
 const { Server } = require('socket.io');
-const { createAdapter } = require('@socket.io/redis-adapter');
-const { createClient } = require('redis');
+const { broadcast, direct, notice, registered } = require('./envelopes.cjs');
 
-(async () => {
-  const pub = createClient({ url: process.env.REDIS_URL });
-  const sub = pub.duplicate();
-  await Promise.all([pub.connect(), sub.connect()]);
-  const http = createServer();
-  const io = new Server(http, {
-    transports: ['websocket'],
-    perMessageDeflate: false,
-    serveClient: false,
-    adapter: createAdapter(pub, sub),
+const http = createServer();
+const io = new Server(http);
+
+io.on('connection', (socket) => {
+  const uid = socket.handshake.query.openid;
+  socket.on('register', () => {
+    socket.join(uid);
+    socket.emit('message', registered(uid));
   });
-  io.on('connection', (socket) => {
-    socket.join(socket.handshake.query.user);
-    socket.on('say', (to, text) => io.to(to).emit('said', text));
+  socket.on('direct', (frame) => io.to(frame.to).emit('message', direct(uid, frame)));
+  socket.emit('message', notice(uid));
+});
+
+http.on('request', (request, response) => {
+  if (request.url !== '/push') return;
+  const pieces = [];
+  request.on('data', (piece) => pieces.push(piece));
+  request.on('end', () => {
+    for (const msg of JSON.parse(Buffer.concat(pieces))) io.emit('message', broadcast(msg));
+    response.end();
   });
-  http.listen(0, '127.0.0.1', () => console.log(`ready ws=ws://127.0.0.1:${http.address().port}/`));
-})();
+});
+
+http.listen(0, '127.0.0.1', () => console.log(`ready ws=ws://127.0.0.1:${http.address().port}/socket.io/?EIO=4&transport=websocket`));

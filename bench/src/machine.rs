@@ -16,11 +16,12 @@ pub fn line() -> String {
         })
     };
     let gibibytes = kibibytes(read("/proc/meminfo")).unwrap_or(0.0) / f64::from(1 << 20);
-    let kernel = read("/proc/sys/kernel/osrelease");
+    let release = read("/proc/sys/kernel/osrelease");
+    // Behind the first dash stands who has built it.
+    let kernel = release.trim().split('-').next().unwrap_or_default();
     let command: Vec<String> = std::env::args().skip(1).collect();
     format!(
-        "{cores} cores, {gibibytes:.0} GiB, Linux {}, commit {}, `throng-bench {}`",
-        kernel.trim(),
+        "{cores} cores, {gibibytes:.0} GiB, Linux {kernel}, commit {}, `throng-bench {}`",
         commit().unwrap_or_else(|| "unknown".to_owned()),
         command.join(" ")
     )
@@ -34,6 +35,11 @@ pub fn load() -> String {
         .next()
         .unwrap_or("unknown")
         .to_owned()
+}
+
+/// Today, in UTC.
+pub fn date() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%d").to_string()
 }
 
 /// The commit that was checked out, with a plus where the tree differs from it.

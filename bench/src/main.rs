@@ -1,9 +1,10 @@
 //! `throng-bench`: what Throng costs, beside a server of nothing but system calls.
 //!
 //! Rooms: `floor` and `canned` are that server; `server` starts it or a Throng node as a child;
-//! `measure` is one run of both in turns; `table` sets the runs side by side; `million` is
-//! the large crowd; `chats` are messages that are stored; `cluster` is several nodes; `parse` runs in
-//! this process; `process` and `machine` read /proc.
+//! `measure` is one run of both in turns; `table` sets the runs side by side; `million` is the
+//! large crowd; `chats` are messages that are stored; `cluster` is several nodes; `peers` are other
+//! people's servers in the gateway's place, `peer` one of their processes and `posts` how it is
+//! pushed to; `plot` draws; `parse` runs in this process; `machine` says where.
 
 mod canned;
 mod chats;
@@ -13,6 +14,10 @@ mod machine;
 mod measure;
 mod million;
 mod parse;
+mod peer;
+mod peers;
+mod plot;
+mod posts;
 mod server;
 mod table;
 
@@ -26,7 +31,7 @@ use serde_json::json;
 
 use measure::Sizes;
 use server::{Server, build_throng};
-use table::{Pair, Table, parse_table};
+use table::{Table, parse_table};
 
 type Failed = Box<dyn std::error::Error>;
 
@@ -49,6 +54,8 @@ enum What {
     Chat(chats::Chat),
     /// Nodes over a Redis, beside Socket.IO and Nchan.
     Cluster(cluster::Cluster),
+    /// Other people's servers beside the floor and Throng: what scripts/peers.sh has installed.
+    Peers(peers::Peers),
     /// A node that opens a store of many entries.
     OpenStore(chats::OpenStore),
     /// The parser alone: simd-json beside serde_json.
@@ -104,6 +111,7 @@ fn main() -> ExitCode {
         Some(What::Clients(clients)) => million::serve(clients),
         Some(What::Chat(chat)) => chats::chat(chat),
         Some(What::Cluster(cluster)) => cluster::cluster(cluster),
+        Some(What::Peers(peers)) => peers::peers(peers),
         Some(What::OpenStore(open)) => chats::open_store(open),
         Some(What::Parse) => {
             print!("{}", parse_table(&parse::rows(Duration::from_millis(200))));
@@ -142,11 +150,11 @@ fn all(all: All) -> Result<bool, Failed> {
         eprintln!("run {number} of {}", all.runs);
         let floor = Server::floor(all.reactors, 0)?;
         let throng = Server::throng(&binary, all.reactors, &[])?;
-        let (floor, throng) = measure::run(floor, throng, sizes)?;
-        for note in floor.notes.iter().chain(&throng.notes) {
+        let pair = measure::run(floor, throng, sizes)?;
+        for note in pair.floor.notes.iter().chain(&pair.server.notes) {
             eprintln!("  {note}");
         }
-        pairs.push(Pair { floor, throng });
+        pairs.push(pair);
     }
     eprintln!("parse");
     let parsed = parse::rows(Duration::from_millis(if all.quick { 20 } else { 200 }));
@@ -166,7 +174,7 @@ fn all(all: All) -> Result<bool, Failed> {
     if let Some(path) = all.json {
         let runs: Vec<_> = pairs
             .iter()
-            .map(|pair| json!({ "floor": pair.floor, "throng": pair.throng }))
+            .map(|pair| json!({ "floor": pair.floor, "throng": pair.server }))
             .collect();
         let whole = json!({
             "machine": machine, "load": load, "connections": sizes.connections, "reactors": all.reactors,

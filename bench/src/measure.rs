@@ -1,4 +1,4 @@
-//! One run: the floor and the gateway side by side, each with its own crowd, in turns so short
+//! One run: the floor and another server side by side, each with its own crowd, in turns so short
 //! that whatever disturbs the machine disturbs both.
 //!
 //! Owns: two servers with everybody connected, of which one idles while the other works.
@@ -9,7 +9,7 @@ use throng_loadtest::Crowd;
 
 use crate::Failed;
 use crate::server::Server;
-use throng_loadtest::process::{CpuSample, anonymous_bytes};
+use throng_loadtest::process::{CpuSample, family_bytes};
 
 /// Allocators give pages back after about a second.
 const MEMORY_SETTLES: Duration = Duration::from_millis(2500);
@@ -53,9 +53,15 @@ pub struct Figures {
     pub notes: Vec<String>,
 }
 
-/// The floor's figures and the gateway's.
-pub fn run(floor: Server, throng: Server, sizes: Sizes) -> Result<(Figures, Figures), Failed> {
-    let mut sides = [Side::new(floor, sizes)?, Side::new(throng, sizes)?];
+/// The floor and another server, measured in turns.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Pair {
+    pub floor: Figures,
+    pub server: Figures,
+}
+
+pub fn run(floor: Server, server: Server, sizes: Sizes) -> Result<Pair, Failed> {
+    let mut sides = [Side::new(floor, sizes)?, Side::new(server, sizes)?];
     connect_and_weigh(&mut sides, sizes.connections)?;
     for (count, rounds) in [(1, sizes.broadcasts), (QUEUED, sizes.rounds)] {
         for round in 0..=rounds {
@@ -78,8 +84,11 @@ pub fn run(floor: Server, throng: Server, sizes: Sizes) -> Result<(Figures, Figu
             side.talk(sizes.messages / TURNS, turn > 0)?;
         }
     }
-    let [floor, throng] = sides;
-    Ok((floor.finish()?, throng.finish()?))
+    let [floor, server] = sides;
+    Ok(Pair {
+        floor: floor.finish()?,
+        server: server.finish()?,
+    })
 }
 
 fn connect_and_weigh(sides: &mut [Side; 2], all: usize) -> Result<(), Failed> {
@@ -103,21 +112,18 @@ fn connect_and_weigh(sides: &mut [Side; 2], all: usize) -> Result<(), Failed> {
 
 /// Both, each one first in every second turn.
 fn in_turn(sides: &mut [Side; 2], turn: u32) -> [&mut Side; 2] {
-    let [floor, throng] = sides;
+    let [floor, server] = sides;
     if turn.is_multiple_of(2) {
-        [floor, throng]
+        [floor, server]
     } else {
-        [throng, floor]
+        [server, floor]
     }
 }
 
 fn weigh(sides: &[Side; 2]) -> Result<[u64; 2], Failed> {
     std::thread::sleep(MEMORY_SETTLES);
-    let [floor, throng] = sides;
-    Ok([
-        anonymous_bytes(floor.server.pid())?,
-        anonymous_bytes(throng.server.pid())?,
-    ])
+    let weigh = |side: &Side| family_bytes(&side.server.pids());
+    Ok([weigh(&sides[0])?, weigh(&sides[1])?])
 }
 
 /// What something costs, summed over the turns.
@@ -265,7 +271,7 @@ impl Side {
 
     fn sample(&self) -> Result<CpuSample, Failed> {
         std::thread::sleep(CPU_SETTLES);
-        Ok(CpuSample::take(self.server.pid())?)
+        Ok(CpuSample::of_all(&self.server.pids())?)
     }
 
     fn spent_since(&mut self, before: &CpuSample) -> Result<u64, Failed> {

@@ -1,30 +1,45 @@
-//! A server as a child process: the floor, or a Throng node.
+//! A server as a child process: the floor, a Throng node, or a peer.
 //!
-//! Owns: the process, its scratch directory, and the connection over which broadcasts are pushed.
+//! Owns: the process, its scratch directory, and the way by which broadcasts are pushed.
 
 use std::io::{self, BufRead, BufReader};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use throng_loadtest::{Api, Plan, Who};
+use throng_loadtest::process::family;
+use throng_loadtest::{Api, Dialect, Plan, Who};
 
+use crate::peer::Peer;
+use crate::posts::{Load, Posts};
 use crate::{Failed, canned, floor};
 
 /// What signs the crowd's tokens: a bench's secret guards nothing.
 pub const SECRET: &str = "a token secret for benches, known to everybody";
 const START_PATIENCE: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 const CONFIG: &str = "throng.toml";
 const NO_RATES: &str =
     "[limits]\nframes_per_sec = 0\nbytes_per_sec = 0\ncontrol_frames_per_sec = 0\n";
 
 pub struct Server {
-    child: Child,
+    process: Process,
     ws: String,
+    dialect: Dialect,
     pusher: Pusher,
+}
+
+enum Process {
+    Own(Own),
+    Peer(Peer),
+}
+
+/// A server of this project.
+struct Own {
+    child: Child,
     dir: Scratch,
 }
 
@@ -35,6 +50,7 @@ pub struct Scratch(pub PathBuf);
 pub enum Pusher {
     Floor(TcpStream),
     Api(Api),
+    Posts(Posts),
 }
 
 impl Pusher {
@@ -52,6 +68,7 @@ impl Pusher {
     pub fn push(&mut self, bodies: &[String]) -> io::Result<()> {
         match self {
             Pusher::Api(api) => api.send_to_all(bodies),
+            Pusher::Posts(posts) => posts.push(bodies),
             Pusher::Floor(trigger) => {
                 let mut wire = Vec::new();
                 bodies
@@ -79,10 +96,10 @@ impl Server {
         let dir = Scratch::new("floor")?;
         let (child, ready) = start(command, &dir.0)?;
         Ok(Server {
-            child,
+            process: Process::Own(Own { child, dir }),
             ws: field(&ready, "ws")?.to_owned(),
+            dialect: Dialect::Throng,
             pusher: Pusher::open(field(&ready, "trigger")?)?,
-            dir,
         })
     }
 
@@ -132,15 +149,38 @@ impl Server {
         command.args(extra);
         let (child, ready) = start(command, &dir.0)?;
         Ok(Server {
-            child,
+            process: Process::Own(Own { child, dir }),
             ws: field(&ready, "ws")?.to_owned(),
+            dialect: Dialect::Throng,
             pusher: Pusher::open(field(&ready, "api")?)?,
-            dir,
         })
     }
 
+    /// Somebody else's, which takes pushes as posts of `load` to /push.
+    pub fn peer(peer: Peer, dialect: Dialect, load: Load) -> Server {
+        let posts = Posts {
+            address: peer.address,
+            path: "/push",
+            load,
+        };
+        Server {
+            ws: format!("ws://{}{}", peer.address, peer.place),
+            process: Process::Peer(peer),
+            dialect,
+            pusher: Pusher::Posts(posts),
+        }
+    }
+
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        match &self.process {
+            Process::Own(own) => own.child.id(),
+            Process::Peer(peer) => peer.pid(),
+        }
+    }
+
+    /// Its process, and those that it has started.
+    pub fn pids(&self) -> Vec<u32> {
+        family(self.pid())
     }
 
     /// Where clients connect.
@@ -159,7 +199,7 @@ impl Server {
     pub fn store_for(&mut self, users: &[String], body: &str) -> io::Result<()> {
         match &mut self.pusher {
             Pusher::Api(api) => api.store_for(users, body),
-            Pusher::Floor(_) => Err(io::ErrorKind::Unsupported.into()),
+            Pusher::Floor(_) | Pusher::Posts(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -167,13 +207,16 @@ impl Server {
     pub fn nodes(&mut self) -> io::Result<usize> {
         match &mut self.pusher {
             Pusher::Api(api) => api.nodes(),
-            Pusher::Floor(_) => Ok(1),
+            Pusher::Floor(_) | Pusher::Posts(_) => Ok(1),
         }
     }
 
     /// Has a node read its configuration again, with these lines at the top.
     pub fn reload(&self, lines: &str) -> Result<(), Failed> {
-        std::fs::write(self.dir.0.join(CONFIG), format!("{lines}\n{NO_RATES}"))?;
+        let Process::Own(own) = &self.process else {
+            return Err("a peer has no such configuration".into());
+        };
+        std::fs::write(own.dir.0.join(CONFIG), format!("{lines}\n{NO_RATES}"))?;
         let status = Command::new("kill")
             .args(["-HUP", &self.pid().to_string()])
             .status()?;
@@ -201,15 +244,22 @@ impl Server {
 
     /// Where somebody else pushes to everybody: what [`Pusher::open`] takes.
     pub fn door(&self) -> Result<String, Failed> {
-        Ok(match &self.pusher {
-            Pusher::Floor(trigger) => trigger.peer_addr()?.to_string(),
-            Pusher::Api(api) => api.url(),
-        })
+        match &self.pusher {
+            Pusher::Floor(trigger) => Ok(trigger.peer_addr()?.to_string()),
+            Pusher::Api(api) => Ok(api.url()),
+            Pusher::Posts(_) => Err("pushes to a peer go by its own way".into()),
+        }
     }
 
     /// A crowd's plan for this server.
     pub fn plan(&self, clients: usize) -> Result<Plan, Failed> {
-        Ok(Plan::new(&self.ws, Who::signed(SECRET)?, "load-", clients)?)
+        let who = match &self.process {
+            Process::Own(_) => Who::signed(SECRET)?,
+            Process::Peer(_) => Who::Openid,
+        };
+        let mut plan = Plan::new(&self.ws, who, "load-", clients)?;
+        plan.dialect = self.dialect;
+        Ok(plan)
     }
 
     /// Pushes these `msg` objects to everybody, as close together as it goes.
@@ -218,7 +268,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Own {
     fn drop(&mut self) {
         // It may have ended by itself; its directory is a scratch one.
         let _ = self.child.kill();
@@ -279,6 +329,26 @@ pub fn start(mut command: Command, dir: &Path) -> Result<(Child, String), Failed
             .into())
         }
     }
+}
+
+/// A port that nobody has now.
+pub fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Waits until somebody listens there.
+pub fn wait_for(address: SocketAddr, child: &mut Child) -> Result<(), Failed> {
+    let deadline = Instant::now() + START_PATIENCE;
+    while TcpStream::connect(address).is_err() {
+        if let Some(status) = child.try_wait()? {
+            return Err(format!("what was to listen on {address} has ended: {status}").into());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("nobody listens on {address}").into());
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
 }
 
 pub fn field<'a>(ready: &'a str, name: &str) -> Result<&'a str, Failed> {

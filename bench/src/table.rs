@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use crate::measure::{Figures, IN_FLIGHT, QUEUED};
+use crate::measure::{Figures, IN_FLIGHT, Pair, QUEUED};
 use crate::parse;
 
 /// User space for one connection, at most.
@@ -12,22 +12,16 @@ pub const BYTES_MAX: f64 = 256.0;
 /// So many are a crowd.
 const CROWD: usize = 100_000;
 
-/// The floor and the gateway, measured one after the other.
-pub struct Pair {
-    pub floor: Figures,
-    pub throng: Figures,
-}
-
 /// A figure over all runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Spread {
-    median: f64,
-    least: f64,
-    most: f64,
+pub struct Spread {
+    pub median: f64,
+    pub least: f64,
+    pub most: f64,
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Spread {
+    pub fn of(values: impl Iterator<Item = f64>) -> Spread {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         let last = values.len().saturating_sub(1);
@@ -39,7 +33,7 @@ impl Spread {
         }
     }
 
-    fn json(self) -> Value {
+    pub fn json(self) -> Value {
         json!({ "median": self.median, "min": self.least, "max": self.most })
     }
 }
@@ -99,7 +93,7 @@ impl Table {
             unit: "bytes/connection",
             digits: 0,
             floor: Spread::of(pairs.iter().map(|pair| figure(&pair.floor))),
-            throng: Spread::of(pairs.iter().map(|pair| figure(&pair.throng))),
+            throng: Spread::of(pairs.iter().map(|pair| figure(&pair.server))),
             ratio: None,
             target,
         };
@@ -112,9 +106,9 @@ impl Table {
             unit,
             digits: 2,
             floor: Spread::of(pairs.iter().map(|pair| figure(&pair.floor))),
-            throng: Spread::of(pairs.iter().map(|pair| figure(&pair.throng))),
+            throng: Spread::of(pairs.iter().map(|pair| figure(&pair.server))),
             ratio: Some(Spread::of(
-                pairs.iter().map(|p| figure(&p.throng) / floor(&p.floor)),
+                pairs.iter().map(|p| figure(&p.server) / floor(&p.floor)),
             )),
             target,
         };
@@ -286,7 +280,7 @@ mod tests {
         // The machine was twice as slow in the second run: both ratios are the same.
         let pair = |floor: f64| Pair {
             floor: figures(floor),
-            throng: figures(1.2 * floor),
+            server: figures(1.2 * floor),
         };
         let table = Table::new(&[pair(10.0), pair(20.0)], CROWD);
         let shortfalls = table.shortfalls();

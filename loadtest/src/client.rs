@@ -221,6 +221,9 @@ impl Client {
                 Upgrade::Malformed => Err(Failure::BadUpgrade),
                 Upgrade::Switched(length) => {
                     self.phase = Phase::Greeted;
+                    if desk.plan.dialect.is_in_at_once() {
+                        self.let_in(index, desk);
+                    }
                     Ok(length)
                 }
             };
@@ -264,6 +267,13 @@ impl Client {
     }
 
     fn text(&mut self, text: &[u8], index: u32, desk: &mut Desk) -> Result<(), Failure> {
+        if let Some(reply) = desk.plan.dialect.reply(text) {
+            desk.send(frame::TEXT, reply.as_bytes());
+            if self.phase == Phase::Ready {
+                desk.counts.pings_answered += 1;
+            }
+            return Ok(());
+        }
         if self.phase == Phase::Greeted && message::is_notice(text) {
             self.phase = Phase::Registering;
             desk.with_chat(|chat, _| chat.opened(index));
@@ -273,12 +283,7 @@ impl Client {
             return Ok(());
         }
         if self.phase == Phase::Registering && message::is_registered(text) {
-            self.phase = Phase::Ready;
-            desk.counts.registered += 1;
-            desk.counts.open += 1;
-            if let Some(returns) = &mut desk.returns {
-                returns.registered(index, Instant::now());
-            }
+            self.let_in(index, desk);
             return Ok(());
         }
         if self.is_arriving() && message::read(text) == Text::Refusal {
@@ -292,6 +297,15 @@ impl Client {
         let text = message::read(text);
         desk.hear(text, index, &mut self.heard_last);
         Ok(())
+    }
+
+    fn let_in(&mut self, index: u32, desk: &mut Desk) {
+        self.phase = Phase::Ready;
+        desk.counts.registered += 1;
+        desk.counts.open += 1;
+        if let Some(returns) = &mut desk.returns {
+            returns.registered(index, Instant::now());
+        }
     }
 
     /// A registered client stops being one.

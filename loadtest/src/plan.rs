@@ -11,6 +11,7 @@ use throng::protocol::identity::{Identity, is_id};
 use throng::session::auth::TokenKeys;
 
 use crate::chats::Chats;
+use crate::dialect::Dialect;
 use crate::message;
 use crate::pairs::Pairs;
 use crate::pulse::Pulse;
@@ -125,6 +126,7 @@ pub struct Plan {
     pub chats: Option<Arc<Chats>>,
     /// Where the threads tell how they are doing.
     pub pulse: Arc<Pulse>,
+    pub dialect: Dialect,
 }
 
 impl Plan {
@@ -162,6 +164,7 @@ impl Plan {
             comes_back: false,
             chats: None,
             pulse: Arc::default(),
+            dialect: Dialect::default(),
         })
     }
 
@@ -195,12 +198,17 @@ impl Plan {
             Who::Openid => format!("openid={uid}"),
         };
         query.push_str(more);
+        if self.dialect == Dialect::Nchan {
+            query.push_str("&to=");
+            self.write_uid(self.partner(index), &mut query);
+        }
         message::write_upgrade(out, &target.host, &target.path, &query);
     }
 
     pub(crate) fn write_register(&self, index: u32, out: &mut String) {
         let uid = self.uid(index);
-        message::write_register(out, &uid);
+        self.dialect
+            .register(out, |out| message::write_register(out, &uid));
     }
 
     pub fn pairs(&self) -> Pairs {

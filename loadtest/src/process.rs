@@ -38,7 +38,19 @@ pub struct CpuUsed {
 
 impl CpuSample {
     pub fn take(pid: u32) -> io::Result<CpuSample> {
+        Self::of_all(&[pid])
+    }
+
+    /// Of several processes; the kernel gives no number to two threads.
+    pub fn of_all(pids: &[u32]) -> io::Result<CpuSample> {
         let mut threads = BTreeMap::new();
+        for &pid in pids {
+            Self::read(pid, &mut threads)?;
+        }
+        Ok(CpuSample(threads))
+    }
+
+    fn read(pid: u32, threads: &mut BTreeMap<u32, Cpu>) -> io::Result<()> {
         for entry in std::fs::read_dir(format!("/proc/{pid}/task"))? {
             let entry = entry?;
             let Some(tid) = entry
@@ -58,7 +70,7 @@ impl CpuSample {
             };
             threads.insert(tid, Cpu { ran, waited });
         }
-        Ok(CpuSample(threads))
+        Ok(())
     }
 
     /// What each thread used that is there at both ends, with its name.
@@ -107,6 +119,8 @@ pub struct Memory {
     pub anonymous: u64,
     /// VmRSS: that, and what of its files is mapped.
     pub resident: u64,
+    /// RssShmem: what it shares with other processes.
+    pub shared: u64,
 }
 
 impl Memory {
@@ -117,10 +131,11 @@ impl Memory {
             let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
             Some(kibibytes * 1024)
         };
-        match (bytes("RssAnon:"), bytes("VmRSS:")) {
-            (Some(anonymous), Some(resident)) => Ok(Memory {
+        match (bytes("RssAnon:"), bytes("VmRSS:"), bytes("RssShmem:")) {
+            (Some(anonymous), Some(resident), Some(shared)) => Ok(Memory {
                 anonymous,
                 resident,
+                shared,
             }),
             // A process that has ended, and that nobody has waited for, has no memory.
             _ => Err(io::ErrorKind::NotFound.into()),
@@ -131,6 +146,17 @@ impl Memory {
 /// [`Memory::anonymous`] of a process.
 pub fn anonymous_bytes(pid: u32) -> io::Result<u64> {
     Ok(Memory::of(pid)?.anonymous)
+}
+
+/// The same of a family of processes, with the memory that they share, counted once.
+pub fn family_bytes(pids: &[u32]) -> io::Result<u64> {
+    let (mut own, mut shared) = (0, 0);
+    for &pid in pids {
+        let memory = Memory::of(pid)?;
+        own += memory.anonymous;
+        shared = shared.max(memory.shared);
+    }
+    Ok(own + shared)
 }
 
 #[cfg(test)]

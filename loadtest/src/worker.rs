@@ -436,7 +436,9 @@ impl Worker {
                 receiver,
             };
             self.desk.text.clear();
-            message::write_direct(&mut self.desk.text, &uid, direct);
+            self.plan.dialect.direct(&mut self.desk.text, |out| {
+                message::write_direct(out, &uid, direct);
+            });
             self.desk.send_text();
             if let Err(End(failure)) = self.seats[place].flush(&mut self.desk) {
                 if let Some(volley) = &mut self.desk.volley {

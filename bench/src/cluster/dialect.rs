@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use throng::protocol::identity::Identity;
 use throng::session::auth::TokenKeys;
+use throng_loadtest::Dialect as Spoken;
 use throng_loadtest::message::{self, Direct};
 
 use crate::Failed;
@@ -67,10 +68,6 @@ impl Dialect {
                 message::write_register(out, own);
                 Entry::Say
             }
-            Dialect::SocketIo if text.starts_with(b"0{") => {
-                out.push_str("40");
-                Entry::Say
-            }
             Dialect::SocketIo if text.starts_with(b"40{") => Entry::Done,
             _ => Entry::Wait,
         }
@@ -91,7 +88,10 @@ impl Dialect {
 
     /// What a text asks to be answered, beside the pings of WebSocket.
     pub fn answer(&self, text: &[u8]) -> Option<&'static str> {
-        (matches!(self, Dialect::SocketIo) && text == b"2").then_some("3")
+        match self {
+            Dialect::SocketIo => Spoken::SocketIo.reply(text),
+            Dialect::Throng(_) | Dialect::Nchan => None,
+        }
     }
 }
 
@@ -124,14 +124,14 @@ mod tests {
     fn a_client_of_socket_io_enters_in_two_steps_and_answers_its_pings() {
         let (dialect, mut out) = (Dialect::SocketIo, String::new());
         let greeting = br#"0{"sid":"x","upgrades":[],"pingInterval":25000}"#;
-        assert_eq!(dialect.enter(greeting, "bob", &mut out), Entry::Say);
-        assert_eq!(out, "40");
-        assert_eq!(dialect.enter(b"2", "bob", &mut out), Entry::Wait);
+        assert_eq!(dialect.answer(greeting), Some("40"));
+        assert_eq!(dialect.enter(greeting, "bob", &mut out), Entry::Wait);
         let done = br#"40{"sid":"y"}"#;
         assert_eq!(dialect.enter(done, "bob", &mut out), Entry::Done);
         assert_eq!(
             (dialect.answer(b"2"), dialect.answer(b"42")),
             (Some("3"), None)
         );
+        assert_eq!(Dialect::Nchan.answer(b"2"), None);
     }
 }

@@ -2,16 +2,12 @@
 //!
 //! Owns: the process and its scratch directory.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::Failed;
-use crate::server::Scratch;
-
-const START_PATIENCE: Duration = Duration::from_secs(20);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+use crate::server::{Scratch, free_port, wait_for};
 
 pub struct Redis {
     child: Child,
@@ -74,24 +70,4 @@ impl Drop for Redis {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A port that nobody has now.
-pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// Waits until somebody listens there.
-pub fn wait_for(address: SocketAddr, child: &mut Child) -> Result<(), Failed> {
-    let deadline = Instant::now() + START_PATIENCE;
-    while TcpStream::connect(address).is_err() {
-        if let Some(status) = child.try_wait()? {
-            return Err(format!("what was to listen on {address} has ended: {status}").into());
-        }
-        if Instant::now() > deadline {
-            return Err(format!("nobody listens on {address}").into());
-        }
-        std::thread::sleep(LOOK_EVERY);
-    }
-    Ok(())
 }

@@ -9,10 +9,11 @@ use serde::Serialize;
 
 use super::dialect::Dialect;
 use super::nodes::Nodes;
-use super::peers::Peer;
+use super::peers;
 use super::redis::Redis;
 use super::volley::Callers;
 use crate::Failed;
+use crate::peer::Peer;
 use throng_loadtest::process::CpuSample;
 
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -83,7 +84,7 @@ impl Contender {
 
     pub fn socket_io(sizes: Sizes) -> Result<Contender, Failed> {
         let redis = Redis::start()?;
-        let peers = [Peer::socket_io(&redis)?, Peer::socket_io(&redis)?];
+        let peers = [peers::socket_io(&redis)?, peers::socket_io(&redis)?];
         let at = [peers[0].address, peers[1].address];
         let servers = Servers::Peers(peers, redis);
         Contender::gather("Socket.IO", Dialect::SocketIo, at, servers, sizes)
@@ -91,7 +92,7 @@ impl Contender {
 
     pub fn nchan(sizes: Sizes) -> Result<Contender, Failed> {
         let redis = Redis::start()?;
-        let peers = [Peer::nchan(&redis)?, Peer::nchan(&redis)?];
+        let peers = [peers::nchan(&redis)?, peers::nchan(&redis)?];
         let at = [peers[0].address, peers[1].address];
         let servers = Servers::Peers(peers, redis);
         Contender::gather("Nchan", Dialect::Nchan, at, servers, sizes)
