@@ -1,11 +1,12 @@
-//! Pushes over the HTTP API, on one kept-alive connection.
+//! The HTTP API: pushes and groups, on one kept-alive connection.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use memchr::memmem;
+use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A server may close a connection that has been idle for some seconds. A push is not repeated,
@@ -15,7 +16,8 @@ const IDLE_MAX: Duration = Duration::from_secs(2);
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 pub struct Api {
-    stream: TcpStream,
+    /// None after an error: nobody knows what would come next on it.
+    stream: Option<TcpStream>,
     last_used: Instant,
     address: SocketAddr,
     host: String,
@@ -35,7 +37,7 @@ impl Api {
             .next()
             .ok_or_else(|| invalid(format!("{host} has no address")))?;
         Ok(Api {
-            stream: dial(&address)?,
+            stream: Some(dial(&address)?),
             last_used: Instant::now(),
             address,
             host: host.to_owned(),
@@ -54,12 +56,12 @@ impl Api {
         let mut requests = String::new();
         for body in bodies {
             self.write_request(
+                "POST /api/v1/messages",
                 &format!("{{\"sendToAll\":true,\"msg\":{body}}}"),
                 &mut requests,
             );
         }
-        self.ask(&requests, bodies.len())?;
-        Ok(())
+        self.ask(&requests, bodies.len(), judged).map(drop)
     }
 
     /// Pushes `body` (a `msg` object) to these users, to be stored.
@@ -67,10 +69,37 @@ impl Api {
         let mut request = String::new();
         let names = users.join("\",\"");
         self.write_request(
+            "POST /api/v1/messages",
             &format!("{{\"to\":[\"{names}\"],\"msg\":{body}}}"),
             &mut request,
         );
-        self.ask(&request, 1).map(drop)
+        self.ask(&request, 1, judged).map(drop)
+    }
+
+    /// Posts one body, whatever the answer says.
+    pub fn post(&mut self, path: &str, body: &str) -> io::Result<Answer> {
+        let mut request = String::new();
+        self.write_request(&format!("POST {path}"), body, &mut request);
+        let answer = self.ask(&request, 1, Ok)?;
+        Answer::read(&answer)
+    }
+
+    pub fn make_group(&mut self, id: &str, users: &[String]) -> io::Result<()> {
+        let mut request = String::new();
+        let names = users.join("\",\"");
+        self.write_request(
+            "POST /api/v1/groups",
+            &format!("{{\"groupId\":\"{id}\",\"userIdList\":[\"{names}\"]}}"),
+            &mut request,
+        );
+        self.ask(&request, 1, judged).map(drop)
+    }
+
+    pub fn end_group(&mut self, id: &str) -> io::Result<()> {
+        let mut request = String::new();
+        self.write_head(&format!("DELETE /api/v1/groups/{id}"), &mut request);
+        request.push_str("\r\n");
+        self.ask(&request, 1, judged).map(drop)
     }
 
     /// What `path` says, a text for people or for monitors.
@@ -78,9 +107,7 @@ impl Api {
         let mut request = String::new();
         self.write_head(&format!("GET {path}"), &mut request);
         request.push_str("\r\n");
-        self.send(&request)?;
-        let answer = self.read_answer()?;
-        self.last_used = Instant::now();
+        let answer = self.ask(&request, 1, Ok)?;
         let text = String::from_utf8_lossy(&answer).into_owned();
         match text.split_once("\r\n\r\n") {
             Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
@@ -93,27 +120,33 @@ impl Api {
         let mut request = String::new();
         self.write_head("GET /api/v1/nodes", &mut request);
         request.push_str("\r\n");
-        let answer = self.ask(&request, 1)?;
+        let answer = self.ask(&request, 1, judged)?;
         Ok(memmem::find_iter(&answer, b"\"wsUrl\":").count())
     }
 
     /// Sends requests, and reads as many answers. The last one, if all are good.
-    fn ask(&mut self, requests: &str, count: usize) -> io::Result<Vec<u8>> {
-        self.send(requests)?;
+    fn ask(
+        &mut self,
+        requests: &str,
+        count: usize,
+        judge: impl Fn(Vec<u8>) -> io::Result<Vec<u8>>,
+    ) -> io::Result<Vec<u8>> {
+        let is_idle = self.last_used.elapsed() > IDLE_MAX;
+        let mut stream = match self.stream.take().filter(|_| !is_idle) {
+            Some(stream) => stream,
+            None => {
+                self.received.clear();
+                dial(&self.address)?
+            }
+        };
+        stream.write_all(requests.as_bytes())?;
         let mut last = Vec::new();
         for _ in 0..count {
-            last = self.read_answer()?;
-            judge(&last)?;
+            last = judge(self.read_answer(&mut stream)?)?;
         }
         self.last_used = Instant::now();
+        self.stream = Some(stream);
         Ok(last)
-    }
-
-    fn send(&mut self, requests: &str) -> io::Result<()> {
-        if self.last_used.elapsed() > IDLE_MAX {
-            self.stream = dial(&self.address)?;
-        }
-        self.stream.write_all(requests.as_bytes())
     }
 
     fn write_head(&self, what: &str, out: &mut String) {
@@ -123,8 +156,8 @@ impl Api {
         }
     }
 
-    fn write_request(&self, body: &str, out: &mut String) {
-        self.write_head("POST /api/v1/messages", out);
+    fn write_request(&self, what: &str, body: &str, out: &mut String) {
+        self.write_head(what, out);
         let length = body.len();
         let _ = write!(
             out,
@@ -132,13 +165,13 @@ impl Api {
         );
     }
 
-    fn read_answer(&mut self) -> io::Result<Vec<u8>> {
+    fn read_answer(&mut self, stream: &mut TcpStream) -> io::Result<Vec<u8>> {
         loop {
             if let Some(length) = answer_length(&self.received)? {
                 return Ok(self.received.drain(..length).collect());
             }
             let mut piece = [0; 4 << 10];
-            match self.stream.read(&mut piece)? {
+            match stream.read(&mut piece)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 length => self.received.extend_from_slice(&piece[..length]),
             }
@@ -175,14 +208,72 @@ fn answer_length(bytes: &[u8]) -> io::Result<Option<usize>> {
     Ok((bytes.len() >= whole).then_some(whole))
 }
 
-fn judge(answer: &[u8]) -> io::Result<()> {
-    if answer.starts_with(b"HTTP/1.1 200") && memmem::find(answer, b"\"success\":true").is_some() {
-        return Ok(());
+/// The answer, if it is a good one.
+fn judged(answer: Vec<u8>) -> io::Result<Vec<u8>> {
+    if answer.starts_with(b"HTTP/1.1 200") && memmem::find(&answer, b"\"success\":true").is_some() {
+        return Ok(answer);
     }
-    let text = String::from_utf8_lossy(answer);
+    let text = String::from_utf8_lossy(&answer);
     let status = text.lines().next().unwrap_or_default();
     let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
     Err(invalid(format!("{status}: {body}")))
+}
+
+/// What the API says to a push.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub is_success: bool,
+    /// As the body has it: that of HTTP, or -501.
+    status: i64,
+    content: Value,
+}
+
+impl Answer {
+    fn read(answer: &[u8]) -> io::Result<Answer> {
+        let end = memmem::find(answer, b"\r\n\r\n").unwrap_or(answer.len());
+        let status = answer.get(9..12).and_then(|s| std::str::from_utf8(s).ok());
+        let status = status.and_then(|status| status.parse().ok());
+        let status = status.ok_or_else(|| invalid("an answer without a status".to_owned()))?;
+        Answer::parse(status, answer.get(end + 4..).unwrap_or_default())
+    }
+
+    /// `status` is that of HTTP; an answer that is not JSON has no other.
+    pub fn parse(status: u16, body: &[u8]) -> io::Result<Answer> {
+        let mut body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let is_success = status == 200 && body["success"] == true;
+        let named = body["statusCode"].as_i64();
+        if is_success && named != Some(200) {
+            return Err(invalid("a success with another status".to_owned()));
+        }
+        Ok(Answer {
+            is_success,
+            status: named.unwrap_or(status.into()),
+            content: body.get_mut("content").map(Value::take).unwrap_or_default(),
+        })
+    }
+
+    /// Users who are not connected.
+    pub fn absent(&self) -> u64 {
+        let is_told = self.status == -501;
+        let users = self.content.as_array().filter(|_| is_told);
+        users.map_or(0, |users| users.len() as u64)
+    }
+
+    /// Of a push that was not accepted for all its users: for so many it was.
+    pub fn sent(&self) -> u64 {
+        let users = self.content["sent"].as_object();
+        users.map_or(0, |users| users.len() as u64)
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.status)?;
+        match self.content["reason"].as_str() {
+            Some(reason) => write!(f, " {reason}"),
+            None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

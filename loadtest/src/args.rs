@@ -10,6 +10,8 @@ use throng_loadtest::{Plan, Who};
 
 use crate::Failed;
 
+const API: &str = "http://127.0.0.1:8084";
+
 /// Load for a Throng gateway: thousands of authenticated WebSocket clients from one process.
 #[derive(Parser)]
 #[command(version)]
@@ -34,7 +36,7 @@ pub enum What {
         #[command(flatten)]
         pace: Pace,
         /// Where the HTTP API is. An API key is taken from THRONG_API_KEY.
-        #[arg(long, default_value = "http://127.0.0.1:8084")]
+        #[arg(long, default_value = API)]
         api: String,
         /// Broadcasts in all.
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
@@ -92,6 +94,63 @@ pub enum What {
         #[arg(long)]
         history: PathBuf,
     },
+    /// Pushes to users over the HTTP API, at a rate that does not depend on the answers.
+    Push {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        flow: Pushes,
+        /// Users of a push.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        batch: u32,
+        /// HTTP connections, each of which waits for one answer at a time.
+        #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        lanes: u32,
+        /// Has the pushes stored in the users' inboxes.
+        #[arg(long)]
+        store: bool,
+    },
+    /// Makes groups over the HTTP API, whose members chat at a rate that does not depend on the
+    /// answers. The clients come back, and repeat what nobody has confirmed.
+    Group {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        talk: Talk,
+        /// Where the HTTP API is. An API key is taken from THRONG_API_KEY.
+        #[arg(long, default_value = API)]
+        api: String,
+        /// Members of each group; the clients must be a multiple of it.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=500))]
+        size: u32,
+    },
+    /// Pushes to everybody at a rate, while some of the clients do not read for a while.
+    Slow {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        flow: Pushes,
+        /// This share of the clients does not read.
+        #[arg(long, default_value_t = 0.1, value_parser = share)]
+        slow: f64,
+        /// For how long it does not, from the first push on.
+        #[arg(long, default_value_t = 15)]
+        stall_secs: u64,
+    },
+    /// Has clients come and go, so many a second.
+    Churn {
+        #[command(flatten)]
+        common: Common,
+        /// Connections a second.
+        #[arg(long, default_value_t = 100.0, value_parser = positive)]
+        rate: f64,
+        /// How long a client stays on average: each for a random time, twice that at most.
+        #[arg(long, default_value_t = 5.0, value_parser = positive)]
+        stay_secs: f64,
+        /// This share of them ends its connection by a reset, the others say goodbye.
+        #[arg(long, default_value_t = 0.0, value_parser = share)]
+        reset: f64,
+    },
     /// Judges a history: status 0 where every promise was kept, 1 where one was broken.
     Check {
         /// One event a line.
@@ -119,7 +178,11 @@ impl What {
             | What::Unicast { common, .. }
             | What::Chat { common, .. }
             | What::Storm { common, .. }
-            | What::Rolling { common, .. } => Some(common),
+            | What::Rolling { common, .. }
+            | What::Push { common, .. }
+            | What::Group { common, .. }
+            | What::Slow { common, .. }
+            | What::Churn { common, .. } => Some(common),
             What::Check { .. } => None,
         }
     }
@@ -139,9 +202,29 @@ pub struct Talk {
 }
 
 #[derive(Args)]
+pub struct Pushes {
+    /// Where the HTTP API is; may be repeated, and pushes are spread over all of them. An API key
+    /// is taken from THRONG_API_KEY.
+    #[arg(long, default_value = API)]
+    pub api: Vec<String>,
+    /// Pushes a second.
+    #[arg(long, default_value_t = 10.0, value_parser = positive)]
+    pub rate: f64,
+    /// Bytes of a message.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(64..=65536))]
+    pub bytes: u32,
+    /// New connections a second; as fast as they are answered where it is not given.
+    #[arg(long, value_parser = positive)]
+    pub connect_rate: Option<f64>,
+    /// How long to wait at the end, until everything has come.
+    #[arg(long, default_value_t = 10)]
+    pub drain_secs: u64,
+}
+
+#[derive(Args)]
 pub struct Pace {
     /// New connections a second; as fast as they are answered where it is not given.
-    #[arg(long)]
+    #[arg(long, value_parser = positive)]
     pub rate: Option<f64>,
 }
 
@@ -151,6 +234,14 @@ pub fn positive(text: &str) -> Result<f64, String> {
     is_good
         .then_some(number)
         .ok_or_else(|| "more than 0, at most ten million".to_owned())
+}
+
+pub fn share(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().map_err(|e| e.to_string())?;
+    let is_good = (0.0..=1.0).contains(&number);
+    is_good
+        .then_some(number)
+        .ok_or_else(|| "a share of 0 to 1".to_owned())
 }
 
 #[derive(Args)]
@@ -167,8 +258,8 @@ pub struct Common {
     /// is not given.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub threads: Option<u32>,
-    /// Idle: how long to hold. Storm: how long to run. Chat, rolling: how long to talk. Otherwise:
-    /// how long to wait for the messages at most.
+    /// Idle: how long to hold. Storm, churn: how long to run. Chat, rolling, group: how long to
+    /// talk. Push, slow: how long to push. Otherwise: how long to wait for the messages at most.
     #[arg(long, default_value_t = 60)]
     pub secs: u64,
     /// Local address to connect from; may be repeated. To loopback, as many as needed are taken.
@@ -183,8 +274,8 @@ pub struct Common {
     /// No tokens: the server runs with `--auth none`.
     #[arg(long)]
     pub openid: bool,
-    /// Beginning of the made user ids, which have 32 characters [default: load-; for a chat
-    /// another one each time, because a store remembers]
+    /// Beginning of the made user ids, which have 32 characters [default: load-; where something
+    /// is stored another one each time, because a store remembers]
     #[arg(long)]
     pub user_prefix: Option<String>,
     /// Prints the report as JSON on standard output.

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,6 +21,11 @@ pub struct Chats {
     pub given_up: AtomicU64,
     pub delivered: AtomicU64,
     pub noticed: AtomicU64,
+    /// Threads that have still something to say.
+    speaking: AtomicU64,
+    /// Deliveries of each message, and whether its sender is told of them.
+    copies: u64,
+    is_noticed: bool,
 }
 
 /// Workers have file tables of their own, in which the file is not: they leave lines here, and
@@ -42,10 +48,12 @@ impl Chats {
             }
             None => None,
         };
-        let time = SystemTime::now().duration_since(UNIX_EPOCH);
-        let nanos = time.map_or(0, |time| time.as_nanos() as u64);
-        Ok(Chats {
-            run: (nanos >> 10) as u32 ^ std::process::id().rotate_left(20),
+        Ok(Chats::over(scribe))
+    }
+
+    fn over(scribe: Option<Scribe>) -> Chats {
+        Chats {
+            run: run_number(),
             began: Instant::now(),
             scribe,
             issued: AtomicU64::new(0),
@@ -53,7 +61,19 @@ impl Chats {
             given_up: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             noticed: AtomicU64::new(0),
-        })
+            speaking: AtomicU64::new(0),
+            copies: 1,
+            is_noticed: true,
+        }
+    }
+
+    /// Each message is for all others of a group of so many, and nobody tells its sender.
+    pub fn in_groups_of(size: u32) -> Chats {
+        Chats {
+            copies: u64::from(size.saturating_sub(1)),
+            is_noticed: false,
+            ..Chats::over(None)
+        }
     }
 
     pub fn nanos(&self, now: Instant) -> u64 {
@@ -69,12 +89,26 @@ impl Chats {
         self.issued.load(Relaxed)
     }
 
-    /// Every message was stored, delivered and told of, or has been given up.
+    /// So many threads have something to say from now on.
+    pub fn begin(&self, threads: usize) {
+        self.speaking.store(threads as u64, Relaxed);
+    }
+
+    /// A thread has said everything.
+    pub fn falls_silent(&self) {
+        self.speaking.fetch_sub(1, Release);
+    }
+
+    /// Everything was said that was due, and every message was stored, delivered and told of, or
+    /// has been given up.
     pub fn are_settled(&self) -> bool {
+        if self.speaking.load(Acquire) > 0 {
+            return false;
+        }
         let confirmed = self.confirmed.load(Relaxed);
         confirmed + self.given_up.load(Relaxed) >= self.issued()
-            && self.delivered.load(Relaxed) >= confirmed
-            && self.noticed.load(Relaxed) >= confirmed
+            && self.delivered.load(Relaxed) >= confirmed * self.copies
+            && (self.noticed.load(Relaxed) >= confirmed || !self.is_noticed)
     }
 
     /// Notes one event, if there is a history.
@@ -97,6 +131,13 @@ impl Chats {
         let lines = std::mem::take(&mut *scribe.lines());
         (&scribe.file).write_all(&lines)
     }
+}
+
+/// Another one for each run.
+pub fn run_number() -> u32 {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH);
+    let nanos = time.map_or(0, |time| time.as_nanos() as u64);
+    (nanos >> 10) as u32 ^ std::process::id().rotate_left(20)
 }
 
 impl Scribe {

@@ -8,10 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::chat::Chat;
+use crate::churn::Churn;
 use crate::counts::{Counts, Failure};
 use crate::frame::{self, Frame, Keys, Torn};
 use crate::message::{self, Text, Upgrade};
+use crate::order::Order;
 use crate::plan::Plan;
+use crate::post::Posts;
 use crate::pulse::{Latency, Vitals};
 use crate::returns::Returns;
 use crate::tally::{Hearing, Volley, Waves};
@@ -28,15 +31,25 @@ pub enum Phase {
     /// The type 7 is sent; the type 8 has not come.
     Registering,
     Ready,
-    /// The server said goodbye and so did we.
+    /// We said goodbye, and the server has not answered.
+    Leaving,
+    /// Both have said goodbye.
     Closing,
 }
 
 pub struct Client {
     phase: Phase,
-    /// Number of the last broadcast heard.
-    heard_last: u32,
+    heard: Heard,
     torn: Torn,
+}
+
+/// What a client remembers of the numbers that it has heard.
+#[derive(Default)]
+struct Heard {
+    /// Broadcasts, or pushes to its block of users.
+    order: Order,
+    /// The direct message that it expects next, or a later one.
+    next_direct: u32,
 }
 
 // The kernel needs some four thousand bytes for a connection; the crowd is not to add to it.
@@ -52,9 +65,12 @@ pub struct Desk {
     pub keys: Keys,
     pub waves: Option<Waves>,
     pub volley: Option<Volley>,
+    pub posts: Option<Box<Posts>>,
     pub chat: Option<Box<Chat>>,
     /// Where clients come back.
     pub returns: Option<Box<Returns>>,
+    /// Where clients come and go.
+    pub churn: Option<Box<Churn>>,
     pub vitals: Vitals,
 }
 
@@ -69,8 +85,10 @@ impl Desk {
             keys: Keys::new(seed),
             waves: None,
             volley: None,
+            posts: None,
             chat: None,
             returns: None,
+            churn: None,
         }
     }
 
@@ -89,12 +107,26 @@ impl Desk {
         chosen.unwrap_or_else(|| self.plan.targets.get(self.plan.pairs().target(index)))
     }
 
+    /// The client is registered.
+    fn arrived(&mut self, index: u32) {
+        let now = Instant::now();
+        if let Some(returns) = &mut self.returns {
+            returns.registered(index, now);
+        }
+        if let Some(churn) = &mut self.churn {
+            churn.registered(index, now);
+        }
+    }
+
     /// The client's connection is over, or none came about.
     pub fn ended(&mut self, index: u32, failure: Option<Failure>) {
         if let Some(returns) = &mut self.returns {
             returns.ended(index, failure, Instant::now());
         }
-        self.with_chat(|chat, desk| chat.ended(index, desk));
+        if let Some(churn) = &mut self.churn {
+            churn.ended(index, failure, Instant::now());
+        }
+        self.with_chat(|chat, _| chat.ended(index));
     }
 
     fn send(&mut self, opcode: u8, payload: &[u8]) {
@@ -110,29 +142,39 @@ impl Desk {
     }
 
     /// One message that a client has read, known again by its mark.
-    fn hear(&mut self, text: Text, index: u32, heard_last: &mut u32) {
+    fn hear(&mut self, text: Text, index: u32, heard: &mut Heard) {
         let now = Instant::now();
-        let hearing = match text {
-            Text::Wave(wave) => match &mut self.waves {
-                Some(waves) => waves.hear(wave, heard_last, now),
-                None => Hearing::Stray,
-            },
+        let (hearing, count) = match text {
+            Text::Wave(wave) => {
+                let waves = self.waves.as_mut();
+                let hearing = waves.map(|waves| waves.hear(wave, &mut heard.order, now));
+                if hearing.is_some_and(Hearing::is_first) {
+                    self.vitals.heard(now);
+                }
+                (hearing, &mut self.counts.broadcasts)
+            }
+            Text::Direct(direct) if direct.receiver != index => {
+                (Some(Hearing::Misrouted), &mut self.counts.directs)
+            }
             Text::Direct(direct) => {
-                if direct.receiver != index {
-                    self.counts.misrouted += 1;
-                    return;
-                }
-                match &mut self.volley {
-                    Some(volley) => {
-                        let hearing = volley.hear(direct, now);
-                        if hearing == Hearing::New {
-                            let took = volley.took(direct, now);
-                            self.vitals.took(Latency::Unicast, took);
-                        }
-                        hearing
+                let hearing = self.volley.as_mut().map(|volley| {
+                    let hearing = volley.hear(direct, &mut heard.next_direct, now);
+                    if hearing.is_first() {
+                        self.vitals.took(Latency::Unicast, volley.took(direct, now));
                     }
-                    None => Hearing::Stray,
-                }
+                    hearing
+                });
+                (hearing, &mut self.counts.directs)
+            }
+            Text::Post(mark) => {
+                let hearing = self.posts.as_mut().map(|posts| {
+                    let hearing = posts.hear(mark, index, &mut heard.order, now);
+                    if hearing.is_first() {
+                        self.vitals.took(Latency::Pushed, posts.took(mark, now));
+                    }
+                    hearing
+                });
+                (hearing, &mut self.counts.pushes)
             }
             Text::Refusal => {
                 self.counts.refusals += 1;
@@ -146,14 +188,15 @@ impl Desk {
                 return;
             }
         };
-        match hearing {
-            Hearing::New if matches!(text, Text::Wave(_)) => {
-                self.counts.broadcasts += 1;
-                self.vitals.heard(now);
+        match hearing.unwrap_or(Hearing::Stray) {
+            Hearing::New => *count += 1,
+            Hearing::Late => {
+                *count += 1;
+                self.counts.out_of_order += 1;
             }
-            Hearing::New => self.counts.directs += 1,
             Hearing::Repeated => self.counts.repeated += 1,
             Hearing::Stray => self.counts.stray += 1,
+            Hearing::Misrouted => self.counts.misrouted += 1,
         }
     }
 }
@@ -162,7 +205,7 @@ impl Client {
     pub fn new() -> Client {
         Client {
             phase: Phase::Dialing,
-            heard_last: 0,
+            heard: Heard::default(),
             torn: Torn::default(),
         }
     }
@@ -173,7 +216,26 @@ impl Client {
 
     /// True until the registration is answered.
     pub fn is_arriving(&self) -> bool {
-        !matches!(self.phase, Phase::Ready | Phase::Closing)
+        !matches!(self.phase, Phase::Ready | Phase::Leaving | Phase::Closing)
+    }
+
+    /// The number of the last broadcast or push that it heard.
+    pub fn heard_last(&self) -> u32 {
+        self.heard.order.last()
+    }
+
+    /// A registered client has had enough, and its connection is over with that.
+    pub fn cut(&mut self, index: u32, desk: &mut Desk) {
+        self.leave(index, desk, || "left".to_owned());
+        self.phase = Phase::Closing;
+    }
+
+    /// A registered client has had enough. The server is to say goodbye, too.
+    pub fn say_goodbye(&mut self, index: u32, desk: &mut Desk) {
+        const NORMAL: u16 = 1000;
+        self.leave(index, desk, || "left".to_owned());
+        self.phase = Phase::Leaving;
+        desk.send(frame::CLOSE, &NORMAL.to_be_bytes());
     }
 
     /// The TCP handshake is done: asks for the upgrade.
@@ -198,14 +260,23 @@ impl Client {
         result
     }
 
-    /// The connection has ended, for this reason or because it was closed.
-    pub fn gone(&mut self, failure: Option<Failure>, desk: &mut Desk) {
+    /// The connection has ended, for this reason or because it was closed. The failure that it
+    /// was, if both have not said goodbye.
+    pub fn gone(
+        &mut self,
+        index: u32,
+        failure: Option<Failure>,
+        desk: &mut Desk,
+    ) -> Option<Failure> {
+        let failure = failure.unwrap_or(Failure::Ended);
         if self.phase == Phase::Ready {
-            self.leave(desk);
+            self.leave(index, desk, || failure.to_string());
         }
-        if self.phase != Phase::Closing {
-            desk.counts.fail(failure.unwrap_or(Failure::Ended));
+        if self.phase == Phase::Closing {
+            return None;
         }
+        desk.counts.fail(failure);
+        Some(failure)
     }
 
     fn unit(&mut self, rest: &[u8], index: u32, desk: &mut Desk) -> Result<usize, Failure> {
@@ -239,6 +310,8 @@ impl Client {
     fn frame(&mut self, frame: Frame, index: u32, desk: &mut Desk) -> Result<(), Failure> {
         match frame.opcode {
             _ if self.phase == Phase::Closing => {}
+            frame::CLOSE if self.phase == Phase::Leaving => self.phase = Phase::Closing,
+            _ if self.phase == Phase::Leaving => {}
             frame::TEXT if frame.is_final => return self.text(frame.payload, index, desk),
             frame::PING => {
                 desk.send(frame::PONG, frame.payload);
@@ -256,8 +329,11 @@ impl Client {
                 if let Some(returns) = &mut desk.returns {
                     returns.dismissed(index, code, reason, Instant::now());
                 }
+                if let Some(churn) = &mut desk.churn {
+                    churn.dismissed(index, code);
+                }
                 if self.phase == Phase::Ready {
-                    self.leave(desk);
+                    self.leave(index, desk, || format!("closed with {code}"));
                 }
                 self.phase = Phase::Closing;
             }
@@ -295,7 +371,7 @@ impl Client {
             return Ok(());
         }
         let text = message::read(text);
-        desk.hear(text, index, &mut self.heard_last);
+        desk.hear(text, index, &mut self.heard);
         Ok(())
     }
 
@@ -303,16 +379,17 @@ impl Client {
         self.phase = Phase::Ready;
         desk.counts.registered += 1;
         desk.counts.open += 1;
-        if let Some(returns) = &mut desk.returns {
-            returns.registered(index, Instant::now());
-        }
+        desk.arrived(index);
     }
 
     /// A registered client stops being one.
-    fn leave(&self, desk: &mut Desk) {
+    fn leave(&self, index: u32, desk: &mut Desk, cause: impl FnOnce() -> String) {
         desk.counts.open -= 1;
         if let Some(waves) = &mut desk.waves {
-            waves.lose(self.heard_last);
+            waves.lose(&self.heard.order);
+        }
+        if let Some(posts) = &mut desk.posts {
+            posts.lose(index, self.heard_last(), cause);
         }
     }
 }
@@ -357,9 +434,13 @@ mod tests {
             for piece in wire.chunks(size) {
                 client.receive(piece, 3, &mut desk).unwrap();
             }
-            assert!(desk.waves.as_ref().is_some_and(Waves::is_complete));
+            assert!(
+                desk.waves
+                    .as_ref()
+                    .is_some_and(|waves| waves.is_complete(Instant::now()))
+            );
             assert_eq!(client.phase(), Phase::Closing);
-            client.gone(None, &mut desk);
+            client.gone(3, None, &mut desk);
             (desk.counts, desk.out)
         };
         let (counts, out) = live(wire.len());
@@ -385,7 +466,7 @@ mod tests {
             let mut client = Client::new();
             client.dialed(0, &mut desk);
             let failure = client.receive(bytes, 0, &mut desk).err();
-            client.gone(failure, &mut desk);
+            client.gone(0, failure, &mut desk);
         };
         fail(b"HTTP/1.1 401 Unauthorized\r\n\r\n");
         fail(b"");

@@ -13,6 +13,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Whoever was connected for so long begins again with a short backoff.
 const STABLE: Duration = Duration::from_secs(60);
+/// Where clients do not come back whatever happens, they go where they are sent so often.
+const FOLLOWS_MAX: u32 = 5;
 /// Nobody waits longer than that, whatever it is told.
 const TOLD_MAX: Duration = Duration::from_secs(3600);
 
@@ -149,6 +151,12 @@ impl Comeback {
         ended
     }
 
+    /// True if it was sent on before it was registered, and has not been too often.
+    pub fn follows(&self, goodbye: &Goodbye) -> bool {
+        let is_told = goodbye.wait.is_some() || goodbye.to.is_some();
+        is_told && matches!(self.stage, Stage::Arriving(_)) && self.fails < FOLLOWS_MAX
+    }
+
     pub fn comes_back_at(&self) -> Option<Instant> {
         match self.stage {
             Stage::Away(at) => at,
@@ -232,6 +240,26 @@ mod tests {
             Ended::Lost
         );
         assert!(comeback.comes_back_at().unwrap() <= later + BACKOFF_MIN);
+    }
+
+    #[test]
+    fn who_only_follows_hints_follows_a_few_until_it_is_registered() {
+        let now = Instant::now();
+        let mut keys = Keys::new(7);
+        let mut comeback = Comeback::new(0);
+        let hint = told(r#"{"retryMs":3000}"#);
+        comeback.begin(now);
+        assert!(comeback.follows(&hint) && !comeback.follows(&Goodbye::default()));
+        for _ in 0..FOLLOWS_MAX {
+            assert!(comeback.follows(&hint));
+            comeback.ended(&hint, now, &mut keys);
+            comeback.begin(now);
+        }
+        assert!(!comeback.follows(&hint));
+        let mut comeback = Comeback::new(0);
+        comeback.begin(now);
+        comeback.registered(now);
+        assert!(!comeback.follows(&hint));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub enum Failure {
     HandshakeTimeout,
     /// A chat message was not answered in time.
     Unanswered,
+    /// The client's own close frame was not answered in time.
+    NoGoodbye,
     /// The server reads so slowly that a small frame found no room.
     SendBlocked,
     /// This error of the operating system.
@@ -50,6 +52,7 @@ impl fmt::Display for Failure {
             Failure::Ended => write!(f, "ended without a close frame"),
             Failure::HandshakeTimeout => write!(f, "not registered in time"),
             Failure::Unanswered => write!(f, "a message was not answered"),
+            Failure::NoGoodbye => write!(f, "the goodbye was not answered"),
             Failure::SendBlocked => write!(f, "the server does not read"),
             Failure::Os(errno) => write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
         }
@@ -79,9 +82,13 @@ pub struct Counts {
     pub broadcasts: u64,
     /// Direct messages of the crowd heard for the first time, by the one they were for.
     pub directs: u64,
-    /// Messages heard again, or a broadcast after a later one.
+    /// Pushes of the crowd heard for the first time, by those they were for.
+    pub pushes: u64,
+    /// Of all these: heard after a later one.
+    pub out_of_order: u64,
+    /// Messages heard again.
     pub repeated: u64,
-    /// Direct messages that reached somebody else.
+    /// Messages that reached somebody else.
     pub misrouted: u64,
     /// Messages of the crowd that nobody waited for (any more).
     pub stray: u64,
@@ -92,6 +99,12 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// What a node must not do came to pass: a message came twice, after a later one, or to
+    /// somebody else.
+    pub fn has_faults(&self) -> bool {
+        self.repeated + self.out_of_order + self.misrouted > 0
+    }
+
     pub fn fail(&mut self, failure: Failure) {
         match failure {
             Failure::Refused(status) => *self.refused.entry(status).or_default() += 1,
@@ -111,6 +124,8 @@ impl Counts {
         self.pings_answered += other.pings_answered;
         self.broadcasts += other.broadcasts;
         self.directs += other.directs;
+        self.pushes += other.pushes;
+        self.out_of_order += other.out_of_order;
         self.repeated += other.repeated;
         self.misrouted += other.misrouted;
         self.stray += other.stray;
@@ -143,11 +158,17 @@ impl fmt::Display for Counts {
         }
         write!(
             f,
-            "received     {} frames, {} bytes; {} pings answered, {} broadcasts, {} direct messages",
-            self.frames, self.bytes, self.pings_answered, self.broadcasts, self.directs
+            "received     {} frames, {} bytes; {} pings answered, {} broadcasts, {} direct messages, {} pushes",
+            self.frames,
+            self.bytes,
+            self.pings_answered,
+            self.broadcasts,
+            self.directs,
+            self.pushes
         )?;
         for (count, what) in [
-            (self.repeated, "repeated or late"),
+            (self.repeated, "repeated"),
+            (self.out_of_order, "out of order"),
             (self.misrouted, "misrouted"),
             (self.stray, "waited for by nobody"),
             (self.refusals, "error frames"),

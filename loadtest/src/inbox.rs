@@ -16,7 +16,7 @@ pub enum Heard {
         msgid: String,
         code: u16,
     },
-    /// Type 2.
+    /// Type 2, or 10 where it was sent to a group.
     Message {
         entry: Entry,
         from: String,
@@ -115,7 +115,7 @@ fn understand(frame: Frame) -> Option<Heard> {
         };
         let msg = frame.msg?;
         return Some(match (msg.kind, msg.params) {
-            (Some(2), Some(params)) => Heard::Message {
+            (Some(2 | 10), Some(params)) => Heard::Message {
                 entry,
                 from: params.from_user?.openid,
                 text: params.message?,
@@ -198,6 +198,10 @@ mod tests {
         assert_eq!(
             read(br#"{"sessionId":"s","to":["bob"],"epoch":"c4e9","seq":2,"redelivered":true,"msg":{"type":2,"status":200,"params":{"toUser":{"openid":"bob"},"fromUser":{"openid":"alice"},"message":"hi","fileType":"0"}},"messageId":"a1","msgType":1}"#),
             Heard::Message { entry: entry(2, "a1", true), from: "alice".to_owned(), text: "hi".to_owned() }
+        );
+        assert_eq!(
+            read(br#"{"to":["bob"],"epoch":"c4e9","seq":2,"msg":{"type":10,"status":200,"params":{"fromUser":{"openid":"alice"},"message":"hi","fileType":"0","groupId":"team"}},"messageId":"a1","msgType":1}"#),
+            Heard::Message { entry: entry(2, "a1", false), from: "alice".to_owned(), text: "hi".to_owned() }
         );
         assert_eq!(
             read(br#"{"to":["alice"],"epoch":"c4e9","seq":1,"msg":{"type":17,"status":200,"params":{"msgid":"m1","messageId":"a1","toUser":"bob"}},"messageId":"a2","msgType":1}"#),

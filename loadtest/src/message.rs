@@ -1,8 +1,8 @@
 //! The texts that the crowd sends, and what it reads out of those that it receives.
 //!
 //! A message of the crowd carries a mark (`@@`) by which its receiver knows it again, wherever
-//! in an envelope it stands: the number of a broadcast, or number, time and receiver of a
-//! direct message. That of a chat message is its msgid as well.
+//! in an envelope it stands: the number of a broadcast; number, time and receivers of a direct
+//! message or a push. That of a chat message, to a user or a group, is its msgid as well.
 
 use std::fmt::Write as _;
 
@@ -14,6 +14,7 @@ pub const BODY_BYTES: usize = 100;
 const MARK: &[u8] = b"@@";
 const WAVE: u8 = b'w';
 const DIRECT: u8 = b'd';
+const POST: u8 = b'p';
 const CHAT: u8 = b'c';
 
 /// The key that every client of the crowd sends, and what a server makes of it (RFC 6455).
@@ -26,6 +27,7 @@ pub enum Text {
     /// Broadcast number `0` of the crowd.
     Wave(u32),
     Direct(Direct),
+    Post(PostMark),
     /// An error frame of the server (type 500 or msgType -1).
     Refusal,
     Other,
@@ -39,6 +41,19 @@ pub struct Direct {
     pub sent_nanos: u64,
     /// Index of the client that it is for.
     pub receiver: u32,
+}
+
+/// What a push says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PostMark {
+    /// A store may still have pushes of another run.
+    pub run: u32,
+    /// Which of the users it is for: all of those in this block.
+    pub block: u32,
+    /// Its number in this block.
+    pub number: u32,
+    /// When it was to be pushed, since the beginning of the run.
+    pub due_nanos: u64,
 }
 
 pub fn read(text: &[u8]) -> Text {
@@ -60,6 +75,12 @@ fn marked(text: &[u8]) -> Option<Text> {
             number: hex(rest.get(1..9)?)? as u32,
             sent_nanos: hex(rest.get(9..25)?)?,
             receiver: hex(rest.get(25..33)?)? as u32,
+        })),
+        POST => Some(Text::Post(PostMark {
+            run: hex(rest.get(1..9)?)? as u32,
+            block: hex(rest.get(9..17)?)? as u32,
+            number: hex(rest.get(17..25)?)? as u32,
+            due_nanos: hex(rest.get(25..41)?)?,
         })),
         _ => None,
     }
@@ -89,6 +110,23 @@ pub fn wave(wave: u32) -> String {
     body
 }
 
+/// The `msg` object of a push, so many bytes long if there is room for its mark.
+pub fn write_post(out: &mut String, mark: PostMark, bytes: usize) {
+    let end = out.len() + bytes.max(2) - 2;
+    let PostMark {
+        run,
+        block,
+        number,
+        due_nanos,
+    } = mark;
+    let _ = write!(
+        out,
+        "{{\"text\":\"@@p{run:08x}{block:08x}{number:08x}{due_nanos:016x}"
+    );
+    pad(out, end);
+    out.push_str("\"}");
+}
+
 /// The `msg` text of a direct message, [`BODY_BYTES`] long.
 pub fn write_direct_body(out: &mut String, direct: Direct) {
     let end = out.len() + BODY_BYTES;
@@ -116,7 +154,7 @@ pub struct ChatMark {
     pub number: u32,
     /// When it was to be sent, since the beginning of the run.
     pub due_nanos: u64,
-    /// Index of the client that it is for.
+    /// Index of the client that it is for, or number of the group.
     pub receiver: u32,
 }
 
@@ -143,12 +181,13 @@ impl ChatMark {
     }
 }
 
-/// A chat message (type 1) for the user `to`, whose text has [`BODY_BYTES`].
-pub fn write_chat(out: &mut String, to: &str, mark: ChatMark) {
+/// A chat message for the user (type 1) or the group (type 9) `to`, whose text has
+/// [`BODY_BYTES`].
+pub fn write_chat(out: &mut String, kind: u8, to: &str, mark: ChatMark) {
     let msgid = mark.text();
     let _ = write!(
         out,
-        "{{\"type\":1,\"params\":{{\"toMessageId\":\"{to}\",\"fileType\":0,\"msgid\":\"{msgid}\",\"message\":\""
+        "{{\"type\":{kind},\"params\":{{\"toMessageId\":\"{to}\",\"fileType\":0,\"msgid\":\"{msgid}\",\"message\":\""
     );
     let end = out.len() + BODY_BYTES;
     out.push_str(&msgid);
@@ -166,7 +205,10 @@ pub fn write_ack(out: &mut String, message_id: &str) {
 
 fn pad(text: &mut String, length: usize) {
     const PADDING: &str = " a hundred bytes are what people say to each other: hello, are you there, see you at eight";
-    text.push_str(&PADDING[..length.saturating_sub(text.len())]);
+    while text.len() < length {
+        let room = length - text.len();
+        text.push_str(&PADDING[..room.min(PADDING.len())]);
+    }
 }
 
 /// The command that registers the user `uid`.
@@ -257,6 +299,23 @@ mod tests {
     }
 
     #[test]
+    fn a_push_is_as_long_as_wished_for_and_known_again() {
+        let mark = PostMark {
+            run: 0xfeed_beef,
+            block: 3,
+            number: 7,
+            due_nanos: 1 << 40,
+        };
+        for bytes in [100, 5000] {
+            let mut body = String::new();
+            write_post(&mut body, mark, bytes);
+            assert_eq!(body.len(), bytes);
+            let text = format!("{{\"msg\":{body}}}");
+            assert_eq!(read(text.as_bytes()), Text::Post(mark));
+        }
+    }
+
+    #[test]
     fn a_chat_message_is_known_again_by_its_msgid_and_by_its_text() {
         let mark = ChatMark {
             run: 0xfeed_beef,
@@ -265,7 +324,7 @@ mod tests {
             receiver: 3,
         };
         let mut text = String::new();
-        write_chat(&mut text, "bob", mark);
+        write_chat(&mut text, 1, "bob", mark);
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         let body = json["params"]["message"].as_str().unwrap();
         assert_eq!(body.len(), BODY_BYTES);

@@ -15,6 +15,9 @@ use crate::plan::Plan;
 /// Connections begun in one turn at most, so that those under way are served in between.
 pub const BURST_MAX: usize = 64;
 
+/// The receive buffer of a slow client, in the kernel.
+const SLOW_BUFFER_BYTES: usize = 4 << 10;
+
 /// A limit of this host that stopped the opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostLimit {
@@ -143,7 +146,8 @@ impl Opening {
     pub fn arrived(&mut self, index: u32) -> Option<Instant> {
         let began = self.arriving.remove(&index);
         if self.arriving.is_empty() {
-            self.deadlines.clear();
+            // Of a large crowd they need as much room as the crowd itself.
+            self.deadlines = VecDeque::new();
         }
         began
     }
@@ -202,6 +206,10 @@ pub fn dial(
     let begin = || {
         let kind = Type::STREAM.nonblocking().cloexec();
         let socket = Socket::new(Domain::for_address(to), kind, Some(Protocol::TCP))?;
+        if plan.is_slow(index) {
+            // What it does not read, the server is to keep.
+            socket.set_recv_buffer_size(SLOW_BUFFER_BYTES)?;
+        }
         if let Some(source) = plan.source(index, to) {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }

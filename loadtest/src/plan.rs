@@ -12,6 +12,7 @@ use throng::session::auth::TokenKeys;
 
 use crate::chats::Chats;
 use crate::dialect::Dialect;
+use crate::groups::Groups;
 use crate::message;
 use crate::pairs::Pairs;
 use crate::pulse::Pulse;
@@ -122,6 +123,14 @@ pub struct Plan {
     pub handshake_patience: Duration,
     /// Clients that have lost their connection come back, as good ones do.
     pub comes_back: bool,
+    /// Clients that a node sends away before they are registered, and tells when or where to come
+    /// back, do so a few times.
+    pub follows_hints: bool,
+    /// This share of the clients is slow: they have small buffers, and do not read while a series
+    /// of pushes says so.
+    pub slow_share: f64,
+    /// Those who chat do so in these groups, and not in pairs.
+    pub groups: Option<Groups>,
     /// The clients are those of an inbox: they acknowledge, and come back where they were.
     pub chats: Option<Arc<Chats>>,
     /// Where the threads tell how they are doing.
@@ -162,6 +171,9 @@ impl Plan {
             window: 128,
             handshake_patience: Duration::from_secs(20),
             comes_back: false,
+            follows_hints: false,
+            slow_share: 0.0,
+            groups: None,
             chats: None,
             pulse: Arc::default(),
             dialect: Dialect::default(),
@@ -223,6 +235,12 @@ impl Plan {
     /// Whom client `index` talks to.
     pub fn partner(&self, index: u32) -> u32 {
         self.pairs().partner(index)
+    }
+
+    /// True for those clients that read slowly; they are spread evenly.
+    pub fn is_slow(&self, index: u32) -> bool {
+        let before = |index: u32| (f64::from(index) * self.slow_share) as u64;
+        before(index + 1) > before(index)
     }
 
     /// Clients of thread `worker`: this range of indices.

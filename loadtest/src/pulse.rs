@@ -29,6 +29,8 @@ pub enum Latency {
     Connect,
     /// From the push of a broadcast to one client.
     Broadcast,
+    /// From the moment a push was due to one client.
+    Pushed,
     /// From one client to another, not stored.
     Unicast,
     /// From the moment a chat was due: confirmed, received, told of.
@@ -44,6 +46,7 @@ impl Latency {
         match self {
             Latency::Connect => "connect",
             Latency::Broadcast => "broadcast",
+            Latency::Pushed => "push",
             Latency::Unicast => "unicast",
             Latency::Stored => "stored (0)",
             Latency::Received => "received (2)",
@@ -54,8 +57,8 @@ impl Latency {
 
     /// Each one is a message that has come to somebody.
     pub fn is_message(self) -> bool {
-        use Latency::{Broadcast, Received, Unicast};
-        matches!(self, Broadcast | Unicast | Received)
+        use Latency::{Broadcast, Pushed, Received, Unicast};
+        matches!(self, Broadcast | Pushed | Unicast | Received)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -88,12 +89,13 @@ pub struct Returns {
 }
 
 impl Returns {
-    pub fn new(plan: Arc<Plan>, presence: Arc<Presence>, first: u32) -> Returns {
+    pub fn new(plan: Arc<Plan>, presence: Arc<Presence>, share: Range<u32>) -> Returns {
+        let first = share.start;
         Returns {
             plan,
             presence,
             first,
-            comebacks: Vec::new(),
+            comebacks: Vec::with_capacity(share.len()),
             timers: BinaryHeap::new(),
             keys: Keys::new(u64::from(first) ^ 0x5bd1_e995),
             tally: ReturnTally::default(),
@@ -170,7 +172,16 @@ impl Returns {
     ) {
         let place = (index - self.first) as usize;
         let comeback = &mut self.comebacks[place];
-        let ended = comeback.ended(goodbye, now, &mut self.keys);
+        let is_always_back = self.plan.comes_back || self.plan.chats.is_some();
+        let must_stop = goodbye.must_stop || !(is_always_back || comeback.follows(goodbye));
+        let ended = comeback.ended(
+            &Goodbye {
+                must_stop,
+                ..goodbye.clone()
+            },
+            now,
+            &mut self.keys,
+        );
         let causes = match ended {
             Ended::Nothing => return,
             Ended::Lost => &mut self.tally.lost,
@@ -216,6 +227,11 @@ impl Returns {
         None
     }
 
+    /// Somebody has been told to come back, and is to do so.
+    pub fn awaits(&self) -> bool {
+        self.plan.follows_hints && !self.timers.is_empty()
+    }
+
     /// How long the worker may sleep.
     pub fn patience(&self, now: Instant) -> Option<Duration> {
         let Reverse((at, _)) = self.timers.peek()?;
@@ -250,8 +266,9 @@ mod tests {
 
     fn returns() -> Returns {
         let urls = ["ws://127.0.0.1:1/", "ws://127.0.0.1:2/"];
-        let plan = Arc::new(Plan::over(&urls, Who::Openid, "u", 2).unwrap());
-        let mut returns = Returns::new(plan, Arc::new(Presence::new(2)), 0);
+        let mut plan = Plan::over(&urls, Who::Openid, "u", 2).unwrap();
+        plan.comes_back = true;
+        let mut returns = Returns::new(Arc::new(plan), Arc::new(Presence::new(2)), 0..2);
         let now = Instant::now();
         for index in 0..2 {
             returns.join(now);

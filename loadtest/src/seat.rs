@@ -4,6 +4,7 @@
 //! Invariants: when [`Seat::serve`] was well, everything that the socket had is read.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -15,6 +16,9 @@ pub struct Seat {
     stream: Option<TcpStream>,
     pub client: Client,
 }
+
+// Eight bytes less where mio checks nothing.
+const _: () = assert!(size_of::<Seat>() <= 56);
 
 /// The connection is over: by this failure, or by the peer's orderly end.
 pub struct End(pub Option<Failure>);
@@ -39,6 +43,25 @@ impl Seat {
         self.stream.take()
     }
 
+    /// Ends the connection at once, and its port is free.
+    pub fn reset(&mut self) {
+        if let Some(stream) = self.take() {
+            let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// A registered client has had enough, and ends the connection by a reset.
+    pub fn cut(&mut self, index: u32, desk: &mut Desk) {
+        self.client.cut(index, desk);
+        self.reset();
+    }
+
+    /// A registered client has had enough, and says so.
+    pub fn say_goodbye(&mut self, index: u32, desk: &mut Desk) -> Result<(), End> {
+        self.client.say_goodbye(index, desk);
+        self.flush(desk)
+    }
+
     /// True for a registered client that may talk.
     pub fn can_talk(&self) -> bool {
         self.stream.is_some() && self.client.phase() == Phase::Ready
@@ -59,6 +82,11 @@ impl Seat {
             self.hear(event.is_read_closed(), index, buffer, desk)?;
         }
         Ok(())
+    }
+
+    /// Reads everything that has come while nobody read.
+    pub fn catch_up(&mut self, index: u32, buffer: &mut [u8], desk: &mut Desk) -> Result<(), End> {
+        self.hear(true, index, buffer, desk)
     }
 
     fn finish_dialing(&mut self, index: u32, desk: &mut Desk) -> Result<(), End> {

@@ -6,7 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use throng_history::{Link, Place};
+use throng_history::Place;
 
 use crate::comeback::jitter;
 use crate::frame::Keys;
@@ -21,17 +21,34 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// What was refused is repeated within that time.
 const PUT_OFF: Duration = Duration::from_secs(1);
 
+#[derive(Default)]
 pub struct Talker {
-    pub uid: String,
     /// The number of its connection, the first included.
     pub connection: u64,
     /// The connected notice has come.
     pub is_open: bool,
-    /// The last entry that the application has processed.
-    pub cursor: Option<Place>,
+    /// Made with the first message: many only listen, and most of them hear nothing.
+    book: Option<Box<Book>>,
+}
+
+const _: () = assert!(size_of::<Talker>() <= 24);
+
+#[derive(Default)]
+struct Book {
+    /// The last entry that the application has processed, and on which connection it came.
+    cursor: Option<Place>,
+    cursor_on: u64,
     /// Messages that the application has, and notices of messages.
     seen: HashSet<(u128, bool)>,
     unconfirmed: VecDeque<Sending>,
+}
+
+/// How an entry came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    InOrder,
+    /// It, or one that stands behind it, came before on the same connection.
+    Behind,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,56 +66,74 @@ enum State {
 }
 
 impl Talker {
-    pub fn new(uid: String) -> Talker {
-        Talker {
-            uid,
-            connection: 0,
-            is_open: false,
-            cursor: None,
-            seen: HashSet::new(),
-            unconfirmed: VecDeque::new(),
-        }
+    pub fn new() -> Talker {
+        Talker::default()
     }
 
-    pub fn link(&self) -> Link {
-        Link {
-            user: self.uid.clone(),
-            device: DEVICE.to_owned(),
-            connection: self.connection,
+    fn book(&mut self) -> &mut Book {
+        self.book.get_or_insert_default()
+    }
+
+    fn unconfirmed(&self) -> impl Iterator<Item = &Sending> {
+        self.book.iter().flat_map(|book| &book.unconfirmed)
+    }
+
+    /// The last entry that the application has processed.
+    pub fn cursor(&self) -> Option<&Place> {
+        self.book.as_ref()?.cursor.as_ref()
+    }
+
+    /// An entry came. Where it came after a later one, the cursor stays.
+    pub fn receive(&mut self, place: &Place) -> Arrival {
+        let on = self.connection;
+        let book = self.book();
+        let is_behind = |last: &Place| last.epoch == place.epoch && place.seq <= last.seq;
+        if book.cursor_on == on && book.cursor.as_ref().is_some_and(is_behind) {
+            return Arrival::Behind;
         }
+        (book.cursor, book.cursor_on) = (Some(place.clone()), on);
+        Arrival::InOrder
+    }
+
+    /// What lies up to there does not come any more.
+    pub fn pass(&mut self, place: Place) {
+        let on = self.connection;
+        let book = self.book();
+        (book.cursor, book.cursor_on) = (Some(place), on);
     }
 
     /// A message that is to be sent as soon as that is possible.
     pub fn say(&mut self, mark: ChatMark) {
         let state = State::Waiting;
-        self.unconfirmed.push_back(Sending { mark, state });
+        self.book().unconfirmed.push_back(Sending { mark, state });
     }
 
     /// The next message that may be sent now; it is under way then.
     pub fn next(&mut self, now: Instant) -> Option<ChatMark> {
         let is_under_way = |sending: &&Sending| matches!(sending.state, State::UnderWay(_));
-        if self.unconfirmed.iter().filter(is_under_way).count() >= UNDER_WAY_MAX {
+        if self.unconfirmed().filter(is_under_way).count() >= UNDER_WAY_MAX {
             return None;
         }
-        let sending = self.unconfirmed.iter_mut().find(|s| s.is_due(now))?;
+        let unconfirmed = &mut self.book.as_mut()?.unconfirmed;
+        let sending = unconfirmed.iter_mut().find(|s| s.is_due(now))?;
         sending.state = State::UnderWay(now);
         Some(sending.mark)
     }
 
     pub fn has_due(&self, now: Instant) -> bool {
-        self.unconfirmed.iter().any(|sending| sending.is_due(now))
+        self.unconfirmed().any(|sending| sending.is_due(now))
     }
 
     /// Stored, or refused for good. False if nobody waits for it any more.
     pub fn settle(&mut self, mark: ChatMark) -> bool {
-        let mut sendings = self.unconfirmed.iter();
-        let at = sendings.position(|s| s.mark == mark);
-        at.and_then(|at| self.unconfirmed.remove(at)).is_some()
+        let at = self.unconfirmed().position(|s| s.mark == mark);
+        let unconfirmed = &mut self.book().unconfirmed;
+        at.and_then(|at| unconfirmed.remove(at)).is_some()
     }
 
     /// Refused, and perhaps not the next time. False if nobody waits for it.
     pub fn put_off(&mut self, mark: ChatMark, now: Instant, keys: &mut Keys) -> bool {
-        let mut sendings = self.unconfirmed.iter_mut();
+        let mut sendings = self.book().unconfirmed.iter_mut();
         let found = sendings.find(|s| s.mark == mark);
         let later = State::Later(now + jitter(PUT_OFF, keys));
         found.map(|sending| sending.state = later).is_some()
@@ -106,7 +141,7 @@ impl Talker {
 
     /// Some answer has not come in time: this connection is of no use any more.
     pub fn is_unanswered(&self, now: Instant) -> bool {
-        self.unconfirmed.iter().any(|sending| match sending.state {
+        self.unconfirmed().any(|sending| match sending.state {
             State::UnderWay(since) => now >= since + ANSWER_PATIENCE,
             State::Waiting | State::Later(_) => false,
         })
@@ -115,7 +150,8 @@ impl Talker {
     /// The answers that would still have come will not.
     pub fn give_up_answers(&mut self) -> Vec<ChatMark> {
         let mut unknown = Vec::new();
-        for sending in &mut self.unconfirmed {
+        let book = self.book.as_mut();
+        for sending in book.into_iter().flat_map(|book| &mut book.unconfirmed) {
             if matches!(sending.state, State::UnderWay(_)) {
                 sending.state = State::Waiting;
                 unknown.push(sending.mark);
@@ -127,7 +163,7 @@ impl Talker {
     /// True if the application has not seen this message, or notice, before.
     pub fn is_new(&mut self, message_id: &str, is_notice: bool) -> bool {
         let id = u128::from_str_radix(message_id, 16).unwrap_or(0);
-        self.seen.insert((id, is_notice))
+        self.book().seen.insert((id, is_notice))
     }
 }
 
@@ -157,7 +193,7 @@ mod tests {
     #[test]
     fn what_is_not_confirmed_is_repeated_in_its_order_and_what_is_confirmed_is_not() {
         let now = Instant::now();
-        let mut talker = Talker::new("alice".to_owned());
+        let mut talker = Talker::new();
         (0..4).for_each(|number| talker.say(mark(number)));
         let sent: Vec<_> = std::iter::from_fn(|| talker.next(now)).collect();
         assert_eq!(sent, [mark(0), mark(1), mark(2), mark(3)]);
@@ -171,7 +207,7 @@ mod tests {
     #[test]
     fn what_is_refused_for_now_is_repeated_after_a_while() {
         let now = Instant::now();
-        let mut talker = Talker::new("alice".to_owned());
+        let mut talker = Talker::new();
         talker.say(mark(0));
         assert_eq!(talker.next(now), Some(mark(0)));
         assert!(talker.put_off(mark(0), now, &mut Keys::new(1)));
@@ -182,7 +218,7 @@ mod tests {
     #[test]
     fn only_so_many_wait_for_an_answer() {
         let now = Instant::now();
-        let mut talker = Talker::new("alice".to_owned());
+        let mut talker = Talker::new();
         (0..100).for_each(|number| talker.say(mark(number)));
         assert_eq!(
             std::iter::from_fn(|| talker.next(now)).count(),
@@ -193,8 +229,26 @@ mod tests {
 
     #[test]
     fn a_message_and_its_notice_are_different_and_each_is_new_once() {
-        let mut talker = Talker::new("alice".to_owned());
+        let mut talker = Talker::new();
         assert!(talker.is_new("01a1", false) && talker.is_new("01a1", true));
         assert!(!talker.is_new("01a1", false) && !talker.is_new("01a1", true));
+    }
+
+    #[test]
+    fn on_one_connection_entries_come_in_their_order_and_on_the_next_one_perhaps_again() {
+        let place = |seq| Place {
+            epoch: "e".to_owned(),
+            seq,
+        };
+        let mut talker = Talker::new();
+        talker.connection = 1;
+        let mut receive = |seq| talker.receive(&place(seq));
+        assert_eq!(receive(1), Arrival::InOrder);
+        assert_eq!(receive(3), Arrival::InOrder);
+        assert_eq!((receive(2), receive(3)), (Arrival::Behind, Arrival::Behind));
+        assert_eq!(talker.cursor(), Some(&place(3)));
+        talker.connection = 2;
+        assert_eq!(talker.receive(&place(3)), Arrival::InOrder);
+        assert_eq!(talker.receive(&place(3)), Arrival::Behind);
     }
 }

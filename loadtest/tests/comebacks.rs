@@ -30,13 +30,17 @@ impl Peer {
         self.0.write_all(&wire).unwrap();
     }
 
-    fn register(&mut self) {
+    fn upgrade(&mut self) {
         self.read_some();
         let answer = format!(
             "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {}\r\n\r\n",
             message::ACCEPT
         );
         self.0.write_all(answer.as_bytes()).unwrap();
+    }
+
+    fn register(&mut self) {
+        self.upgrade();
         self.text(r#"{"msgType":0,"msg":{}}"#);
         self.read_some();
         self.text(r#"{"type":8,"status":200,"params":{}}"#);
@@ -213,6 +217,31 @@ fn a_refusal_is_followed_to_another_node_and_not_before_the_time_that_it_names()
     assert_eq!(tally.failed["upgrade refused with 503"], 1);
     assert_eq!((tally.reconnects, tally.outages.len()), (1, 0));
     assert_eq!(weathered.returned.by_target[1].2, 2);
+}
+
+#[test]
+fn who_only_follows_hints_goes_where_it_is_sent_and_stays_away_once_it_was_there() {
+    let (first, second) = (Node::new(), Node::new());
+    let urls = [first.url.as_str()];
+    let mut plan = Plan::over(&urls, Who::Openid, "u", 3).unwrap();
+    plan.follows_hints = true;
+    let mut crowd = Crowd::gather(plan).unwrap();
+    let (opened, peers) = std::thread::scope(|scope| {
+        let opening = scope.spawn(|| crowd.open(3, PATIENCE).unwrap());
+        let mut sent_on = first.newcomer();
+        sent_on.upgrade();
+        sent_on.close(1013, &second.goodbye(1));
+        first.newcomer().refuse("503 Busy\r\nRetry-After: 1");
+        first.newcomer().refuse("404 Not Found");
+        let peers = [second.registers(), first.registers()];
+        (opening.join().unwrap(), peers)
+    });
+    assert_eq!((opened.open, opened.followed), (2, 2));
+    for peer in peers {
+        peer.close(1012, &second.goodbye(1));
+    }
+    let late = second.newcomers.recv_timeout(Duration::from_secs(1));
+    assert!(late.is_err(), "somebody came back");
 }
 
 #[test]

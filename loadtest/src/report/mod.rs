@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use throng_history::{Kind, Report as Verdict};
+use throng_loadtest::chat::ChatTally;
 use throng_loadtest::presence::{STEADY, Sample};
 use throng_loadtest::pulse::Latencies;
-use throng_loadtest::{Chatted, Counts, Opened, Returned, Talked, Weathered};
+use throng_loadtest::{Chatted, Churned, Counts, Opened, Pushed, Returned, Talked, Weathered};
 
 use crate::findings::{Finding, Place, findings};
 use crate::setting::Setting;
@@ -123,9 +124,7 @@ impl Report {
             tally.gaps,
             tally.comebacks,
         );
-        for (code, count) in &tally.refused {
-            self.line("refused", format_args!("{count} with {code}"));
-        }
+        self.chat_faults(tally);
         let mut latencies = json!({});
         for (name, histogram) in [
             ("stored (0)", &tally.to_stored),
@@ -151,13 +150,217 @@ impl Report {
             "attempts": tally.attempts, "confirmed": tally.confirmed, "dups": tally.dups,
             "refused": tally.refused, "given_up": tally.given_up, "unknown": tally.unknown,
             "delivered": tally.delivered, "repeated": tally.repeated, "foreign": tally.foreign,
+            "doubled": tally.doubled, "out_of_order": tally.out_of_order,
+            "misrouted": tally.misrouted,
             "acks": tally.acks, "answers": tally.answers, "noticed": tally.noticed,
             "gaps": tally.gaps, "comebacks": tally.comebacks, "latencies": latencies,
             "latencies_of_survivors": survivors,
         });
         // Who was not there at the beginning may have come since.
         let is_everybody_here = chatted.returned.open == clients;
-        self.is_complete = chatted.is_settled && tally.given_up == 0 && is_everybody_here;
+        let is_once = tally.delivered == tally.confirmed && !tally.has_faults();
+        let is_settled = chatted.is_settled && tally.given_up == 0;
+        self.is_complete = is_settled && is_once && is_everybody_here;
+    }
+
+    fn chat_faults(&mut self, tally: &ChatTally) {
+        for (code, count) in &tally.refused {
+            self.line("refused", format_args!("{count} with {code}"));
+        }
+        if tally.has_faults() {
+            self.line(
+                "faults",
+                format_args!(
+                    "{} came twice on one connection, {} out of order, {} misrouted",
+                    tally.doubled, tally.out_of_order, tally.misrouted
+                ),
+            );
+        }
+    }
+
+    /// Each message is for the `size - 1` others of its group.
+    pub fn grouped(&mut self, chatted: &Chatted, rate: f64, size: u32, clients: u64) {
+        let tally = &chatted.tally;
+        let (issued, secs) = (chatted.issued, chatted.took.as_secs_f64());
+        let expected = tally.confirmed * u64::from(size - 1);
+        let missing = expected.saturating_sub(tally.delivered);
+        let _ = write!(
+            self.text,
+            "group        {issued} messages, {rate}/s, in {secs:.2} s, to groups of {size}: {} stored\n\
+             sent         {} times: {} known already, {} refused, {} not answered; {} given up\n\
+             delivered    {} of {expected}, {missing} missing; {} again, {} foreign; {} gaps, {} comebacks\n",
+            tally.confirmed,
+            tally.attempts,
+            tally.dups,
+            tally.refused.values().sum::<u64>(),
+            tally.unknown,
+            tally.given_up,
+            tally.delivered,
+            tally.repeated,
+            tally.foreign,
+            tally.gaps,
+            tally.comebacks,
+        );
+        self.chat_faults(tally);
+        let stored = self.latency("stored (0)", &tally.to_stored, "");
+        let received = self.latency("received(10)", &tally.to_delivered, "");
+        self.fields["group"] = json!({
+            "issued": issued, "secs": secs, "size": size, "settled": chatted.is_settled,
+            "attempts": tally.attempts, "confirmed": tally.confirmed, "dups": tally.dups,
+            "refused": tally.refused, "given_up": tally.given_up, "unknown": tally.unknown,
+            "expected": expected, "delivered": tally.delivered, "missing": missing,
+            "repeated": tally.repeated, "foreign": tally.foreign, "doubled": tally.doubled,
+            "out_of_order": tally.out_of_order, "misrouted": tally.misrouted,
+            "gaps": tally.gaps, "comebacks": tally.comebacks,
+            "stored": stored, "received": received,
+        });
+        let is_once = tally.delivered == expected && !tally.has_faults();
+        let is_settled = chatted.is_settled && tally.given_up == 0;
+        let is_everybody_here = chatted.returned.open == clients;
+        self.is_complete = is_settled && is_once && is_everybody_here;
+    }
+
+    pub fn pushed(&mut self, pushed: &Pushed, counts: &Counts, rate: f64) {
+        let Pushed {
+            due, said, heard, ..
+        } = pushed;
+        let secs = pushed.took.as_secs_f64();
+        let (received, missing) = self.answered("push", pushed, rate, said.promised);
+        let answer = self.latency("answered", &said.to_answer, "");
+        let latency = self.latency("received", &heard.to_heard, "");
+        self.fields["push"] = json!({
+            "due": due, "secs": secs, "answered": said.answered, "accepted": said.accepted,
+            "refused": said.refused, "unknown": said.unknown, "absent": said.absent,
+            "expected": said.promised, "received": received, "missing": missing,
+            "answer": answer, "latency": latency,
+        });
+        let is_accepted = said.accepted == *due;
+        self.is_complete &= is_accepted && received == said.promised && !counts.has_faults();
+    }
+
+    /// What the API said, and what came of what it accepted: received, and missing.
+    fn answered(&mut self, name: &str, pushed: &Pushed, rate: f64, expected: u64) -> (u64, u64) {
+        let Pushed {
+            due, said, heard, ..
+        } = pushed;
+        let secs = pushed.took.as_secs_f64();
+        let (received, accepted) = (heard.to_heard.len(), said.accepted);
+        let missing = expected.saturating_sub(received);
+        self.line(
+            name,
+            format_args!("{accepted} of {due} pushes accepted, {rate}/s, in {secs:.2} s"),
+        );
+        for (cause, count) in &said.refused {
+            self.line("refused", format_args!("{count}: {cause}"));
+        }
+        if said.absent > 0 {
+            self.line(
+                "absent",
+                format_args!("{} receivers not connected", said.absent),
+            );
+        }
+        for (cause, count) in &said.unknown {
+            self.line("no answer", format_args!("{count}: {cause}"));
+        }
+        self.line(
+            "delivered",
+            format_args!("{received} of {expected}, {missing} missing"),
+        );
+        (received, missing)
+    }
+
+    pub fn stalled(&mut self, pushed: &Pushed, counts: &Counts, rate: f64, stall_secs: u64) {
+        let Pushed {
+            due, said, heard, ..
+        } = pushed;
+        let secs = pushed.took.as_secs_f64();
+        let expected = said.accepted * heard.listeners;
+        let (received, missing) = self.answered("slow", pushed, rate, expected);
+        let answer = self.latency("answered", &said.to_answer, "");
+        let latency = self.latency("received", &heard.to_heard, "");
+        for (cause, count) in &heard.gone {
+            self.line("fast lost", format_args!("{count}: {cause}"));
+        }
+        let slow = heard.slow;
+        let missed = (said.accepted * slow).saturating_sub(heard.to_slow.len());
+        self.line(
+            "slow ones",
+            format_args!(
+                "{slow} did not read for {stall_secs} s: {} caught up, {missed} deliveries missed",
+                heard.caught_up
+            ),
+        );
+        for (cause, count) in &heard.slow_gone {
+            self.line("slow lost", format_args!("{count}: {cause}"));
+        }
+        let late = self.latency("slow heard", &heard.to_slow, "");
+        self.fields["slow"] = json!({
+            "due": due, "secs": secs, "answered": said.answered, "accepted": said.accepted,
+            "refused": said.refused, "unknown": said.unknown, "listeners": heard.listeners,
+            "expected": expected, "received": received, "missing": missing,
+            "answer": answer, "latency": latency, "fast_lost": heard.gone,
+            "slow": slow, "slow_caught_up": heard.caught_up, "slow_missed": missed,
+            "slow_lost": heard.slow_gone, "slow_latency": late,
+        });
+        let is_accepted = said.accepted == *due;
+        self.is_complete &= is_accepted && received == expected && !counts.has_faults();
+    }
+
+    pub fn churned(&mut self, churned: &Churned, rate: f64, at_once: f64) {
+        let (tally, secs) = (&churned.tally, churned.took.as_secs_f64());
+        let failed: u64 = tally.failed.values().sum();
+        self.line(
+            "churn",
+            format_args!(
+                "{} came, {rate}/s, in {secs:.2} s: {} registered, {failed} failed; {} due and nobody free",
+                tally.came, tally.registered, tally.left_out
+            ),
+        );
+        self.line(
+            "left",
+            format_args!("{} by a goodbye, {} by a reset", tally.closed, tally.reset),
+        );
+        for (cause, count) in &tally.failed {
+            self.line("failed", format_args!("{count}: {cause}"));
+        }
+        self.moments(&churned.over_time);
+        self.line(
+            "at once",
+            format_args!("{at_once:.0} would be here on average once the first ones have left"),
+        );
+        let connect = self.times("connecting", &tally.connects, "");
+        let goodbye = self.times("goodbye", &tally.goodbyes, "");
+        self.fields["churn"] = json!({
+            "secs": secs, "came": tally.came, "registered": tally.registered,
+            "left_out": tally.left_out, "closed": tally.closed, "reset": tally.reset,
+            "failed": tally.failed, "at_once": at_once, "over_time": churned.over_time,
+            "connect": connect, "goodbye": goodbye,
+        });
+        self.is_complete = failed == 0 && tally.left_out == 0 && tally.registered > 0;
+    }
+
+    /// Nothing where no node has sent anybody on.
+    pub fn followed(&mut self, opened: &Opened) {
+        let followed = opened.followed;
+        if followed > 0 {
+            self.line(
+                "followed",
+                format_args!("{followed} connections begun where and when a node had said so"),
+            );
+        }
+        self.fields["connect"]["followed"] = json!(followed);
+    }
+
+    /// What the clients' connections need of this process's own memory. Of small crowds it would
+    /// tell what the program itself needs.
+    pub fn own_memory(&mut self, bytes: u64, clients: u64) {
+        const CLIENTS_MIN: u64 = 5000;
+        if clients < CLIENTS_MIN {
+            return;
+        }
+        let each = bytes / clients;
+        self.line("own memory", format_args!("{each} bytes a connection"));
+        self.fields["own_bytes_per_connection"] = json!(each);
     }
 
     /// `histogram` is of nanoseconds.

@@ -10,66 +10,33 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use throng::sys::{self, EventFd};
 
-use crate::chat::{self, Chat, ChatTally, Schedule};
+use crate::chat::{self, Chat};
 use crate::client::Desk;
-use crate::counts::{Counts, Failure};
+use crate::counts::Failure;
 use crate::message::{self, Direct};
-use crate::opening::{self, BURST_MAX, HostLimit, Opening};
+use crate::opening::{self, HostLimit, Opening};
 use crate::plan::Plan;
+use crate::post::Posts;
 use crate::presence::Presence;
 use crate::pulse::Latency;
-use crate::returns::{ReturnTally, Returns};
+use crate::returns::Returns;
 use crate::seat::{End, Seat};
-use crate::tally::{Shared, Tally, Volley, Waves};
+use crate::tally::{Volley, Waves};
+
+pub use command::{Command, Part, Report};
+
+mod command;
+mod passage;
 
 const BELL: Token = Token(usize::MAX);
 const EVENTS: usize = 1024;
 const BUFFER_BYTES: usize = 64 << 10;
-
-/// What the crowd asks of a worker. Each task is answered with [`Report::Done`] of its number.
-pub enum Command {
-    /// Opens clients up to this index.
-    Open { task: u32, until: u32 },
-    /// Waits for broadcasts; answered at once with [`Report::Ready`].
-    Hear { task: u32, first: u32, count: u32 },
-    /// Takes part in a volley; done when the whole volley is.
-    Talk {
-        task: u32,
-        shared: Arc<Shared>,
-        in_flight: u32,
-    },
-    /// Has the clients talk; whoever asks looks at what all of them share to see how far it is.
-    Chat { schedule: Schedule },
-    /// Ends the task, whether done or not; answered with [`Report::Part`].
-    Collect,
-    /// Resets all connections and ends.
-    Leave,
-}
-
-pub enum Report {
-    Ready,
-    Done { task: u32 },
-    Part(Box<Part>),
-    Died(io::Error),
-}
-
-/// What a worker has to tell of its task, and of everything so far.
-pub struct Part {
-    pub counts: Counts,
-    pub limit: Option<HostLimit>,
-    pub listeners: u64,
-    pub tallies: Vec<Tally>,
-    pub talk: Option<(u64, Histogram<u64>)>,
-    pub chat: Option<Box<ChatTally>>,
-    pub returns: Option<Box<ReturnTally>>,
-}
 
 pub struct Worker {
     poll: Poll,
@@ -77,11 +44,13 @@ pub struct Worker {
     commands: Receiver<Command>,
     reports: Sender<Report>,
     plan: Arc<Plan>,
-    /// Index of the first seat.
+    /// Index of the first seat, and how many there will be.
     first: u32,
+    clients: usize,
     seats: Vec<Seat>,
     opening: Opening,
     desk: Desk,
+    presence: Arc<Presence>,
     buffer: Box<[u8]>,
     /// The task that is not done yet.
     task: Option<u32>,
@@ -126,10 +95,11 @@ impl Worker {
             .register(&mut SourceFd(&bell.as_raw_fd()), BELL, Interest::READABLE)?;
         let mut desk = Desk::new(plan.clone(), u64::from(share.start) + 1);
         if let Some(shared) = plan.chats.clone() {
-            desk.chat = Some(Box::new(Chat::new(shared, presence.clone(), share.start)));
+            let chat = Chat::new(plan.clone(), shared, presence.clone(), share.clone());
+            desk.chat = Some(Box::new(chat));
         }
-        if plan.comes_back || plan.chats.is_some() {
-            let returns = Returns::new(plan.clone(), presence, share.start);
+        if plan.comes_back || plan.follows_hints || plan.chats.is_some() {
+            let returns = Returns::new(plan.clone(), presence.clone(), share.clone());
             desk.returns = Some(Box::new(returns));
         }
         Ok(Worker {
@@ -138,10 +108,12 @@ impl Worker {
             commands,
             reports,
             first: share.start,
+            clients: share.len(),
             seats: Vec::with_capacity(share.len()),
             opening: Opening::new(&plan, share.start),
             desk,
             plan,
+            presence,
             buffer: vec![0; BUFFER_BYTES].into(),
             task: None,
             speaker: 0,
@@ -168,6 +140,8 @@ impl Worker {
             self.talk();
             self.chat();
             self.bring_back();
+            self.come_and_go();
+            self.end_stall();
             self.tell_if_done();
             self.tell_pulse();
         }
@@ -180,8 +154,13 @@ impl Worker {
         let opening = self.opening.patience(now);
         let returns = self.desk.returns.as_ref();
         let comeback = returns.and_then(|returns| returns.patience(now));
+        let waves = self.desk.waves.as_ref();
+        let late = waves.and_then(|waves| waves.patience(now));
+        let posts = self.desk.posts.as_ref();
+        let stall = posts.and_then(|posts| posts.patience(now));
         let news = self.desk.vitals.patience(now);
-        [look, opening, comeback, news].into_iter().flatten().min()
+        let waits = [look, opening, comeback, late, stall, news];
+        waits.into_iter().flatten().min()
     }
 
     fn read_mail(&mut self) {
@@ -208,6 +187,24 @@ impl Worker {
                 Command::Chat { schedule } => {
                     self.task = None;
                     self.desk.with_chat(|chat, _| chat.begin(schedule));
+                }
+                Command::Listen { series } => {
+                    let first = self.first;
+                    let seats = (first..)
+                        .zip(&self.seats)
+                        .filter(|(_, seat)| seat.can_talk());
+                    let connected = seats.map(|(index, _)| index);
+                    let posts = Posts::new(self.plan.clone(), series, connected);
+                    self.desk.posts = Some(Box::new(posts));
+                    self.report(Report::Ready);
+                }
+                Command::Churn {
+                    task,
+                    manners,
+                    schedule,
+                } => {
+                    self.task = Some(task);
+                    self.begin_churn(manners, schedule);
                 }
                 Command::Collect => self.hand_in(),
                 Command::Leave => self.leave(),
@@ -243,6 +240,16 @@ impl Worker {
                 .returns
                 .as_ref()
                 .map(|returns| Box::new(returns.tally(Instant::now()))),
+            posts: self.desk.posts.as_ref().map(|posts| {
+                let mut tally = posts.tally.clone();
+                tally.caught_up = self.caught_up(posts);
+                Box::new(tally)
+            }),
+            churn: self
+                .desk
+                .churn
+                .as_ref()
+                .map(|churn| Box::new(churn.tally())),
         };
         self.report(Report::Part(Box::new(part)));
     }
@@ -259,7 +266,7 @@ impl Worker {
 
     /// Resets instead of saying goodbye: no port is left in TIME_WAIT for the next crowd.
     fn leave(&mut self) {
-        self.seats.iter_mut().for_each(reset);
+        self.seats.iter_mut().for_each(Seat::reset);
         self.is_leaving = true;
     }
 
@@ -301,8 +308,7 @@ impl Worker {
         if let Some(returns) = &mut self.desk.returns {
             returns.join(now);
         }
-        self.desk
-            .with_chat(|chat, desk| chat.join(index, &desk.plan));
+        self.desk.with_chat(|chat, _| chat.join(index));
     }
 
     fn drop_overdue(&mut self) {
@@ -315,7 +321,9 @@ impl Worker {
             // Who came back meanwhile has a later deadline behind this one.
             let patience = self.plan.handshake_patience;
             let returns = self.desk.returns.as_ref();
-            let is_overdue = returns.is_none_or(|r| r.is_overdue(place, patience, now));
+            let churn = self.desk.churn.as_ref();
+            let is_overdue = returns.is_none_or(|r| r.is_overdue(place, patience, now))
+                && churn.is_none_or(|c| c.is_overdue(place, patience, now));
             let seat = &self.seats[place];
             if is_overdue && !seat.is_empty() && seat.client.is_arriving() {
                 self.bury(place, Some(Failure::HandshakeTimeout));
@@ -330,6 +338,10 @@ impl Worker {
         };
         let was_arriving = seat.client.is_arriving();
         let index = self.first + place as u32;
+        let posts = self.desk.posts.as_ref();
+        if !was_arriving && posts.is_some_and(|posts| posts.is_stalled(index)) {
+            return;
+        }
         let served = seat.serve(event, index, &mut self.buffer, &mut self.desk);
         if was_arriving && !seat.client.is_arriving() {
             let began = self.opening.arrived(index);
@@ -349,8 +361,9 @@ impl Worker {
         if seat.client.is_arriving() {
             self.opening.arrived(self.first + place as u32);
         }
-        seat.client.gone(failure, &mut self.desk);
-        self.desk.ended(self.first + place as u32, failure);
+        let index = self.first + place as u32;
+        let failure = seat.client.gone(index, failure, &mut self.desk);
+        self.desk.ended(index, failure);
     }
 
     /// Has those talk whose turn it is.
@@ -372,42 +385,6 @@ impl Worker {
                 if let Err(End(failure)) = self.seats[place].flush(&mut self.desk) {
                     self.bury(place, failure);
                 }
-            }
-        }
-    }
-
-    /// Has those connect again whose time it is, as many in one turn as leave time for others.
-    fn bring_back(&mut self) {
-        let now = Instant::now();
-        for _ in 0..BURST_MAX {
-            let returns = self.desk.returns.as_mut();
-            let Some(place) = returns.and_then(|returns| returns.next(now)) else {
-                return;
-            };
-            self.come_back(place, now);
-        }
-    }
-
-    fn come_back(&mut self, place: usize, now: Instant) {
-        let index = self.first + place as u32;
-        if !self.seats[place].is_empty() {
-            // The server has closed the connection, and does not end it.
-            reset(&mut self.seats[place]);
-            self.desk.ended(index, None);
-        }
-        self.desk.counts.attempted += 1;
-        if let Some(returns) = &mut self.desk.returns {
-            returns.begin(index, now);
-        }
-        match self.dial(index) {
-            Ok(stream) => {
-                self.seats[place] = Seat::new(Some(stream));
-                self.opening.began(index, now);
-            }
-            Err((error, limit)) => {
-                self.opening.limit = self.opening.limit.or(limit);
-                self.desk.counts.fail(Failure::from(&error));
-                self.desk.ended(index, Some(Failure::from(&error)));
             }
         }
     }
@@ -449,24 +426,47 @@ impl Worker {
         }
     }
 
+    /// Has those read again who were slow.
+    fn end_stall(&mut self) {
+        let posts = self.desk.posts.as_mut();
+        if !posts.is_some_and(|posts| posts.ends_stall(Instant::now())) {
+            return;
+        }
+        for place in 0..self.seats.len() {
+            let index = self.first + place as u32;
+            let seat = &mut self.seats[place];
+            if self.plan.is_slow(index) && !seat.is_empty() {
+                let caught_up = seat.catch_up(index, &mut self.buffer, &mut self.desk);
+                if let Err(End(failure)) = caught_up {
+                    self.bury(place, failure);
+                }
+            }
+        }
+    }
+
+    /// Slow clients that are there and have heard everything.
+    fn caught_up(&self, posts: &Posts) -> u64 {
+        let seats = (self.first..).zip(&self.seats);
+        let here = seats.filter(|(_, seat)| seat.can_talk());
+        let caught_up = here.filter(|(index, s)| posts.is_caught_up(*index, s.client.heard_last()));
+        caught_up.count() as u64
+    }
+
     fn tell_if_done(&mut self) {
         let Some(task) = self.task else { return };
-        let is_done = match (&self.desk.waves, &self.desk.volley) {
-            (Some(waves), _) => waves.is_complete(),
-            (None, Some(volley)) => volley.shared.is_complete(),
-            (None, None) => self.opening.is_done(),
+        let now = Instant::now();
+        let returns = self.desk.returns.as_ref();
+        let is_done = match (&self.desk.waves, &self.desk.volley, &self.desk.churn) {
+            (Some(waves), ..) => waves.is_complete(now),
+            (_, Some(volley), _) => volley.shared.is_complete(),
+            (.., Some(churn)) => churn.is_done(now),
+            // Whoever follows a hint is still on the way.
+            _ => self.opening.is_done() && !returns.is_some_and(|returns| returns.awaits()),
         };
         if is_done {
             self.task = None;
             self.report(Report::Done { task });
         }
-    }
-}
-
-/// Ends the connection at once, and its port is free.
-fn reset(seat: &mut Seat) {
-    if let Some(stream) = seat.take() {
-        let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     }
 }
 

@@ -1,34 +1,32 @@
 //! The crowd: connected once, then driven.
 //!
+//! What takes a given time, while connections come and go, is in `runs`.
 //! Owns: the workers' threads, their bells, and the numbering of tasks and broadcasts.
 //! Invariants: one task at a time, for all workers; each ends by itself or by its patience.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use throng::sys::EventFd;
-use throng_history::What;
 
-use crate::chat::{ChatTally, Flow, SLICE, Schedule};
-use crate::chats::Chats;
 use crate::counts::Counts;
 use crate::message;
-use crate::opening::HostLimit;
 use crate::plan::Plan;
 use crate::presence::{Presence, Sample};
-use crate::returns::ReturnTally;
 use crate::tally::{self, Shared};
 use crate::worker::{self, Command, Part, Report};
 
+mod results;
+mod runs;
+
+pub use results::{Chatted, Churned, Heard, Opened, Pushed, Returned, Talked, Weathered};
+
 /// A worker's turn is short: one that is silent for so long is stuck.
 const WORKER_PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks at how many are connected.
-const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum CrowdError {
@@ -40,89 +38,14 @@ pub enum CrowdError {
     Stuck,
     #[error("the push was refused: {0}")]
     Push(io::Error),
+    #[error("cannot reach the API at {url}: {source}")]
+    Api { url: String, source: io::Error },
     #[error("nobody is connected")]
     Nobody,
     #[error("the clients of this crowd do not chat")]
     NoChats,
     #[error("cannot write the history: {0}")]
     History(io::Error),
-}
-
-/// How an opening went.
-#[derive(Clone, Debug)]
-pub struct Opened {
-    pub took: Duration,
-    /// All that are registered and open, those of former openings included.
-    pub open: u64,
-    /// What of this host stopped it, if anything did.
-    pub limit: Option<HostLimit>,
-}
-
-/// How a series of broadcasts was heard. Times count from the moment before the push.
-#[derive(Clone, Debug)]
-pub struct Heard {
-    pub waves: u32,
-    pub listeners: u64,
-    pub delivered: u64,
-    /// Each broadcast's deliveries, in order.
-    pub by_wave: Vec<u64>,
-    pub first: Option<Duration>,
-    pub last: Option<Duration>,
-}
-
-impl Heard {
-    pub fn expected(&self) -> u64 {
-        u64::from(self.waves) * self.listeners
-    }
-
-    pub fn is_complete(&self) -> bool {
-        self.delivered >= self.expected()
-    }
-}
-
-/// How a run of chats went.
-#[derive(Clone, Debug)]
-pub struct Chatted {
-    pub issued: u64,
-    /// Every message was stored, delivered and told of, or given up.
-    pub is_settled: bool,
-    pub took: Duration,
-    pub tally: ChatTally,
-    pub returned: Returned,
-}
-
-/// How clients came back that had lost their connection.
-#[derive(Clone, Debug)]
-pub struct Returned {
-    pub tally: ReturnTally,
-    /// How many were connected, about once a second, from when the crowd was gathered.
-    pub over_time: Vec<Sample>,
-    /// How many are connected now.
-    pub open: u64,
-    /// The most that were on their way at once.
-    pub arriving_max: u64,
-    /// Of each target: those connected now, and all registrations.
-    pub by_target: Vec<(String, u64, u64)>,
-}
-
-/// How a crowd fared that was only held.
-#[derive(Clone, Debug)]
-pub struct Weathered {
-    /// When all were connected for the first time, if they ever were.
-    pub all_open: Option<Duration>,
-    /// What of this host stopped the opening, if anything did.
-    pub limit: Option<HostLimit>,
-    pub returned: Returned,
-}
-
-/// How a volley of direct messages went.
-#[derive(Clone, Debug)]
-pub struct Talked {
-    pub sent: u64,
-    pub received: u64,
-    pub took: Duration,
-    /// Sender to receiver, in nanoseconds.
-    pub latency: Histogram<u64>,
 }
 
 struct Handle {
@@ -148,6 +71,9 @@ pub struct Crowd {
     task: u32,
     /// Broadcasts so far; their numbers begin with one.
     waves: u32,
+    /// Direct messages so far; their numbers begin with zero.
+    directs: u32,
+    should_stop: Arc<AtomicBool>,
     counts: Counts,
 }
 
@@ -187,8 +113,15 @@ impl Crowd {
             over_time: Vec::new(),
             task: 0,
             waves: 0,
+            directs: 0,
+            should_stop: Arc::default(),
             counts: Counts::default(),
         })
+    }
+
+    /// What takes a given time ends sooner when this is set.
+    pub fn stop_when(&mut self, should_stop: Arc<AtomicBool>) {
+        self.should_stop = should_stop;
     }
 
     pub fn plan(&self) -> &Plan {
@@ -204,10 +137,12 @@ impl Crowd {
         let took = began.elapsed();
         let parts = self.collect()?;
         let limit = parts.iter().filter_map(|part| part.limit).min();
+        let returns = parts.iter().filter_map(|part| part.returns.as_ref());
         Ok(Opened {
             took,
             open: self.counts.open,
             limit,
+            followed: returns.map(|tally| tally.reconnects).sum(),
         })
     }
 
@@ -223,78 +158,6 @@ impl Crowd {
             })?;
         }
         Ok(task)
-    }
-
-    /// Opens all connections and holds them; who loses one comes back, and nobody does anything
-    /// else. Ends when the time is over, or sooner when it is told to.
-    pub fn weather(
-        &mut self,
-        lasts: Duration,
-        should_stop: &AtomicBool,
-    ) -> Result<Weathered, CrowdError> {
-        const LOOK_EVERY: Duration = Duration::from_millis(20);
-        let began = Instant::now();
-        self.begin_opening(self.plan.clients)?;
-        let mut all_open = None;
-        while began.elapsed() < lasts && !should_stop.load(Relaxed) {
-            self.keep_watch()?;
-            if all_open.is_none() && self.is_everybody_here() {
-                all_open = Some(began.elapsed());
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
-        let parts = self.collect()?;
-        Ok(Weathered {
-            all_open,
-            limit: parts.iter().filter_map(|part| part.limit).min(),
-            returned: self.returned(&parts)?,
-        })
-    }
-
-    /// Looks how many are connected, if it is time for that, and whether a worker has died.
-    fn keep_watch(&mut self) -> Result<(), CrowdError> {
-        let is_due = |last: &Sample| {
-            let secs = self.presence.began.elapsed().as_secs_f64();
-            secs >= last.secs + SAMPLE_EVERY.as_secs_f64()
-        };
-        if self.over_time.last().is_none_or(is_due) {
-            self.over_time
-                .push(self.presence.sample(&self.plan.targets));
-        }
-        while let Ok(report) = self.reports.try_recv() {
-            if let Report::Died(error) = report {
-                return Err(CrowdError::Worker(error));
-            }
-        }
-        Ok(())
-    }
-
-    /// True if all are connected that have not been sent away for good.
-    fn is_everybody_here(&self) -> bool {
-        let open = self.presence.sample(&self.plan.targets).open;
-        open + self.presence.stopped() >= self.plan.clients as u64
-    }
-
-    fn returned(&mut self, parts: &[Part]) -> Result<Returned, CrowdError> {
-        let mut tally = ReturnTally::default();
-        for part in parts.iter().filter_map(|part| part.returns.as_ref()) {
-            tally.add(part).map_err(|_| CrowdError::Stuck)?;
-        }
-        let last = self.presence.sample(&self.plan.targets);
-        let open = last.open;
-        self.over_time.push(last);
-        let targets = self.plan.targets.all();
-        let by_target = targets.iter().map(|target| {
-            let (open, registered) = (target.open.load(Relaxed), target.registered.load(Relaxed));
-            (target.url.clone(), open, registered)
-        });
-        Ok(Returned {
-            tally,
-            over_time: self.over_time.clone(),
-            open,
-            arriving_max: self.presence.arriving_max(),
-            by_target: by_target.collect(),
-        })
     }
 
     /// Has `count` broadcasts pushed by `push`, which gets their `msg` objects, and waits until
@@ -350,7 +213,8 @@ impl Crowd {
             return Err(CrowdError::Nobody);
         }
         let task = self.next_task();
-        let shared = Arc::new(Shared::new(messages));
+        let shared = Arc::new(Shared::new(self.directs, messages));
+        self.directs = self.directs.wrapping_add(messages);
         let workers = self.workers.len() as u32;
         for (number, worker) in (0..).zip(&self.workers) {
             let in_flight = (in_flight + number) / workers;
@@ -377,67 +241,6 @@ impl Crowd {
         })
     }
 
-    /// Has those who talk chat with their partners, so much of it; then waits until each message
-    /// has come through and everybody is connected, at most for `patience`.
-    pub fn chat(
-        &mut self,
-        flow: Flow,
-        lasts: Duration,
-        patience: Duration,
-    ) -> Result<Chatted, CrowdError> {
-        let chats = self.plan.chats.clone().ok_or(CrowdError::NoChats)?;
-        let from = Instant::now();
-        for (number, worker) in self.workers.iter().enumerate() {
-            let (pairs, share) = (self.plan.pairs(), self.plan.share(number));
-            let talkers = pairs.talkers_before(share.end) - pairs.talkers_before(share.start);
-            let schedule = Schedule::new(from, lasts, flow.part(talkers, pairs.talkers));
-            worker.send(Command::Chat { schedule })?;
-        }
-        self.beat_time(&chats, from + lasts, from + lasts + patience)?;
-        let took = from.elapsed();
-        chats.tell(|| What::Drained {});
-        chats.flush().map_err(CrowdError::History)?;
-        let mut tally = ChatTally::default();
-        let parts = self.collect()?;
-        for part in parts.iter().filter_map(|part| part.chat.as_ref()) {
-            tally.add(part).map_err(|_| CrowdError::Stuck)?;
-        }
-        Ok(Chatted {
-            returned: self.returned(&parts)?,
-            issued: chats.issued(),
-            is_settled: chats.are_settled(),
-            took,
-            tally,
-        })
-    }
-
-    /// Wakes the workers at each slice of the schedule: a poll sleeps too long for that.
-    fn beat_time(
-        &mut self,
-        chats: &Chats,
-        until: Instant,
-        deadline: Instant,
-    ) -> Result<(), CrowdError> {
-        const FLUSH_EVERY: u32 = 100;
-        let mut beat = Instant::now();
-        for count in 0_u32.. {
-            let now = Instant::now();
-            let is_settled = now >= until && chats.are_settled();
-            if now >= deadline || (is_settled && self.is_everybody_here()) {
-                break;
-            }
-            self.workers.iter().for_each(|worker| worker.bell.ring());
-            if count.is_multiple_of(FLUSH_EVERY) {
-                chats.flush().map_err(CrowdError::History)?;
-                self.keep_watch()?;
-            }
-            // Slices that were slept through are made up for in the next one.
-            beat = (beat + SLICE).max(now);
-            std::thread::sleep(beat.saturating_duration_since(now));
-        }
-        Ok(())
-    }
-
     /// Everything that happened so far.
     pub fn counts(&mut self) -> Result<Counts, CrowdError> {
         self.collect()?;
@@ -462,15 +265,22 @@ impl Crowd {
         Ok(())
     }
 
-    /// Waits until so many workers are done with `task`; being late is no error.
+    /// Waits until so many workers are done with `task`; being late is no error. What they note
+    /// meanwhile is written down: for a whole crowd it is too much to keep.
     fn wait_done(&self, task: u32, workers: usize, deadline: Instant) -> Result<(), CrowdError> {
+        const FLUSH_EVERY: Duration = Duration::from_millis(100);
         let mut done = 0;
         while done < workers {
-            match self.next_report(deadline) {
+            let soon = deadline.min(Instant::now() + FLUSH_EVERY);
+            match self.next_report(soon) {
                 Ok(Report::Done { task: of }) if of == task => done += 1,
                 Ok(_) => {}
-                Err(CrowdError::Stuck) => return Ok(()),
+                Err(CrowdError::Stuck) if Instant::now() >= deadline => return Ok(()),
+                Err(CrowdError::Stuck) => {}
                 Err(error) => return Err(error),
+            }
+            if let Some(chats) = &self.plan.chats {
+                chats.flush().map_err(CrowdError::History)?;
             }
         }
         Ok(())

@@ -1,16 +1,18 @@
 //! The chats of one worker's clients: who says what when, what came of it, and how long it took.
 //!
+//! They chat in pairs or, where the plan has groups, each with its group.
 //! Owns: the talkers, in the order of the seats, and one worker's part of the tally. What
 //! happens is told to the history before it is sent, and after it is received.
 //! Neighbours: a client hands over what it reads; the worker asks whose turn it is.
 
-use std::collections::BTreeMap;
+mod tally;
+
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-use throng_history::{Class, Entry, Place, Sent, What};
+use throng_history::{Class, Entry, Link, Place, Sent, What};
 
 use crate::chats::Chats;
 use crate::client::Desk;
@@ -19,162 +21,16 @@ use crate::message::{self, ChatMark};
 use crate::plan::Plan;
 use crate::presence::Presence;
 use crate::pulse::Latency;
-use crate::talker::{DEVICE, Talker};
-use crate::tally;
+use crate::schedule::Schedule;
+use crate::talker::{Arrival, DEVICE, Talker};
 
-/// Messages are due at the beginning of such a slice of time.
-pub const SLICE: Duration = Duration::from_millis(1);
+pub use tally::ChatTally;
+
+/// The commands that chat messages are.
+const TO_USER: u8 = 1;
+const TO_GROUP: u8 = 9;
 /// Between two looks at all talkers.
 pub const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// How much is said.
-#[derive(Clone, Copy, Debug)]
-pub enum Flow {
-    /// So many a second, whatever becomes of those before.
-    PerSec(f64),
-    /// Another one when the sender has been told that one has arrived: so many are on their way.
-    InFlight(u32),
-}
-
-impl Flow {
-    /// The part of one worker, which has so many of all who talk.
-    pub fn part(self, talkers: u32, of: u32) -> Flow {
-        let share = f64::from(talkers) / f64::from(of.max(1));
-        match self {
-            Flow::PerSec(rate) => Flow::PerSec(rate * share),
-            Flow::InFlight(count) => Flow::InFlight((f64::from(count) * share).ceil() as u32),
-        }
-    }
-}
-
-/// What is said from when to when; for one worker, its part of the flow.
-#[derive(Clone, Copy, Debug)]
-pub struct Schedule {
-    pub from: Instant,
-    pub slices: u64,
-    pub flow: Flow,
-    slice: u64,
-    said: u64,
-}
-
-impl Schedule {
-    pub fn new(from: Instant, lasts: Duration, flow: Flow) -> Schedule {
-        Schedule {
-            from,
-            slices: (lasts.as_nanos() / SLICE.as_nanos()) as u64,
-            flow,
-            slice: 0,
-            said: 0,
-        }
-    }
-
-    /// How many messages are due, and since when. `settled`: so many of those said so far have
-    /// come to their end.
-    fn next(&mut self, now: Instant, settled: u64) -> Option<(Instant, u64)> {
-        match self.flow {
-            Flow::PerSec(rate) => self.next_slice(now, rate),
-            Flow::InFlight(max) => {
-                let due = (settled + u64::from(max)).saturating_sub(self.said);
-                let is_over = now >= self.from + SLICE.mul_f64(self.slices as f64);
-                self.said += due;
-                (due > 0 && !is_over).then_some((now, due))
-            }
-        }
-    }
-
-    /// The next slice that has begun: its time, and what is due in it. A slice that is late keeps
-    /// its time.
-    fn next_slice(&mut self, now: Instant, per_sec: f64) -> Option<(Instant, u64)> {
-        let begins = self.from + SLICE.mul_f64(self.slice as f64);
-        if self.slice >= self.slices || begins > now {
-            return None;
-        }
-        self.slice += 1;
-        let whole = self.slice as f64 * SLICE.as_secs_f64() * per_sec;
-        let due = (whole as u64).saturating_sub(self.said);
-        self.said += due;
-        Some((begins, due))
-    }
-}
-
-/// What came of the chats. Times are nanoseconds since a message was due.
-#[derive(Clone, Debug)]
-pub struct ChatTally {
-    pub attempts: u64,
-    pub confirmed: u64,
-    /// Of those confirmed: the server had it already.
-    pub dups: u64,
-    pub refused: BTreeMap<u16, u64>,
-    pub given_up: u64,
-    pub unknown: u64,
-    pub delivered: u64,
-    /// Entries that the application had already, and those of other runs.
-    pub repeated: u64,
-    pub foreign: u64,
-    pub acks: u64,
-    pub answers: u64,
-    pub noticed: u64,
-    pub gaps: u64,
-    pub comebacks: u64,
-    pub to_stored: Histogram<u64>,
-    pub to_delivered: Histogram<u64>,
-    pub to_noticed: Histogram<u64>,
-    /// Between clients neither of whom had lost its connection lately.
-    pub steady_stored: Histogram<u64>,
-    pub steady_delivered: Histogram<u64>,
-}
-
-impl Default for ChatTally {
-    fn default() -> ChatTally {
-        ChatTally {
-            attempts: 0,
-            confirmed: 0,
-            dups: 0,
-            refused: BTreeMap::new(),
-            given_up: 0,
-            unknown: 0,
-            delivered: 0,
-            repeated: 0,
-            foreign: 0,
-            acks: 0,
-            answers: 0,
-            noticed: 0,
-            gaps: 0,
-            comebacks: 0,
-            to_stored: tally::latencies(),
-            to_delivered: tally::latencies(),
-            to_noticed: tally::latencies(),
-            steady_stored: tally::latencies(),
-            steady_delivered: tally::latencies(),
-        }
-    }
-}
-
-impl ChatTally {
-    pub fn add(&mut self, other: &ChatTally) -> Result<(), hdrhistogram::AdditionError> {
-        self.attempts += other.attempts;
-        self.confirmed += other.confirmed;
-        self.dups += other.dups;
-        for (code, count) in &other.refused {
-            *self.refused.entry(*code).or_default() += count;
-        }
-        self.given_up += other.given_up;
-        self.unknown += other.unknown;
-        self.delivered += other.delivered;
-        self.repeated += other.repeated;
-        self.foreign += other.foreign;
-        self.acks += other.acks;
-        self.answers += other.answers;
-        self.noticed += other.noticed;
-        self.gaps += other.gaps;
-        self.comebacks += other.comebacks;
-        self.to_stored.add(&other.to_stored)?;
-        self.to_delivered.add(&other.to_delivered)?;
-        self.to_noticed.add(&other.to_noticed)?;
-        self.steady_stored.add(&other.steady_stored)?;
-        self.steady_delivered.add(&other.steady_delivered)
-    }
-}
 
 /// Whose turn it is, by their places.
 #[derive(Debug, Default)]
@@ -186,6 +42,7 @@ pub struct Turn {
 }
 
 pub struct Chat {
+    plan: Arc<Plan>,
     shared: Arc<Chats>,
     presence: Arc<Presence>,
     /// Index of the first talker.
@@ -205,11 +62,17 @@ pub struct Chat {
 }
 
 impl Chat {
-    pub fn new(shared: Arc<Chats>, presence: Arc<Presence>, first: u32) -> Chat {
+    pub fn new(
+        plan: Arc<Plan>,
+        shared: Arc<Chats>,
+        presence: Arc<Presence>,
+        share: Range<u32>,
+    ) -> Chat {
         Chat {
+            plan,
             presence,
-            first,
-            talkers: Vec::new(),
+            first: share.start,
+            talkers: Vec::with_capacity(share.len()),
             schedule: None,
             settled_before: 0,
             speakers: Vec::new(),
@@ -228,23 +91,47 @@ impl Chat {
     }
 
     /// The next client has a seat.
-    pub fn join(&mut self, index: u32, plan: &Plan) {
-        if plan.pairs().talks(index) {
+    pub fn join(&mut self, index: u32) {
+        if self.plan.pairs().talks(index) {
             self.speakers.push(self.talkers.len());
         }
-        self.talkers.push(Talker::new(plan.uid(index)));
+        self.talkers.push(Talker::new());
     }
 
     fn talker(&mut self, index: u32) -> &mut Talker {
         &mut self.talkers[(index - self.first) as usize]
     }
 
-    fn sent(&self, index: u32, mark: ChatMark, to: &str) -> Sent {
+    /// The name of the user, or of the group, that a message is for.
+    fn receiver(&self, mark: ChatMark) -> String {
+        match &self.plan.groups {
+            Some(groups) => groups.id(mark.receiver),
+            None => self.plan.uid(mark.receiver),
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self.plan.groups {
+            Some(_) => Class::Group,
+            None => Class::Single,
+        }
+    }
+
+    fn sent(&self, index: u32, mark: ChatMark) -> Sent {
         Sent {
-            class: Class::Single,
-            sender: self.talkers[(index - self.first) as usize].uid.clone(),
+            class: self.class(),
+            sender: self.plan.uid(index),
             msgid: mark.text(),
-            to: to.to_owned(),
+            to: self.receiver(mark),
+        }
+    }
+
+    fn link(&self, index: u32) -> Link {
+        let place = (index - self.first) as usize;
+        Link {
+            user: self.plan.uid(index),
+            device: DEVICE.to_owned(),
+            connection: self.talkers[place].connection,
         }
     }
 
@@ -263,14 +150,23 @@ impl Chat {
                     break;
                 };
                 self.speaker = (self.speaker + 1) % self.speakers.len();
+                let index = self.first + place as u32;
+                let receiver = match &self.plan.groups {
+                    Some(groups) => groups.of(index),
+                    None => self.plan.partner(index),
+                };
                 self.talkers[place].say(ChatMark {
                     run: self.shared.run,
                     number: self.shared.issue(),
                     due_nanos: self.shared.nanos(due_at),
-                    receiver: desk.plan.partner(self.first + place as u32),
+                    receiver,
                 });
                 turn.speakers.push(place);
             }
+        }
+        let is_over = self.schedule.take_if(|schedule| schedule.is_over(now));
+        if is_over.is_some() {
+            self.shared.falls_silent();
         }
         if now < self.looked_at + LOOK_EVERY {
             return turn;
@@ -291,12 +187,15 @@ impl Chat {
         let index = self.first + place as u32;
         while let Some(mark) = self.talkers[place].next(now) {
             self.tally.attempts += 1;
-            let to = desk.plan.uid(mark.receiver);
             let connection = Some(self.talkers[place].connection);
-            let sent = self.sent(index, mark, &to);
-            self.shared.tell(|| What::Send { sent, connection });
+            let sent = self.sent(index, mark);
             desk.text.clear();
-            message::write_chat(&mut desk.text, &to, mark);
+            let kind = match self.plan.groups {
+                Some(_) => TO_GROUP,
+                None => TO_USER,
+            };
+            message::write_chat(&mut desk.text, kind, &sent.to, mark);
+            self.shared.tell(|| What::Send { sent, connection });
             desk.send_text();
         }
     }
@@ -308,14 +207,13 @@ impl Chat {
         let connection = u64::from(self.first) << 32 | u64::from(self.connections);
         let is_back = self.talker(index).connection != 0;
         self.tally.comebacks += u64::from(is_back);
-        let shared = self.shared.clone();
         let talker = self.talker(index);
         talker.connection = connection;
         let mut query = format!("&device={DEVICE}&ack=1");
-        if let Some(place) = talker.cursor.clone() {
+        if let Some(place) = talker.cursor().cloned() {
             query += &format!("&cursor={}:{}", place.epoch, place.seq);
-            shared.tell(|| What::Pass {
-                user: talker.uid.clone(),
+            self.shared.tell(|| What::Pass {
+                user: self.plan.uid(index),
                 device: DEVICE.to_owned(),
                 place,
             });
@@ -325,26 +223,25 @@ impl Chat {
 
     /// The connected notice has come.
     pub fn opened(&mut self, index: u32) {
-        let shared = self.shared.clone();
-        let talker = self.talker(index);
-        talker.is_open = true;
-        let (on, cursor) = (talker.link(), talker.cursor.clone());
-        shared.tell(|| What::Open { on, cursor });
+        self.talker(index).is_open = true;
+        let cursor = self.talker(index).cursor().cloned();
+        self.shared.tell(|| What::Open {
+            on: self.link(index),
+            cursor,
+        });
     }
 
     /// The connection is over, if there was one.
-    pub fn ended(&mut self, index: u32, desk: &mut Desk) {
-        let shared = self.shared.clone();
+    pub fn ended(&mut self, index: u32) {
         for mark in self.talker(index).give_up_answers() {
             self.tally.unknown += 1;
-            let sent = self.sent(index, mark, &desk.plan.uid(mark.receiver));
-            shared.tell(|| What::Unknown { sent });
+            let sent = self.sent(index, mark);
+            self.shared.tell(|| What::Unknown { sent });
         }
         let talker = self.talker(index);
-        if talker.is_open {
-            talker.is_open = false;
-            let on = talker.link();
-            shared.tell(|| What::Close { on });
+        if std::mem::take(&mut talker.is_open) {
+            let on = self.link(index);
+            self.shared.tell(|| What::Close { on });
         }
     }
 
@@ -366,11 +263,11 @@ impl Chat {
             }
             Heard::Entry { entry } => {
                 self.tally.foreign += 1;
-                self.receive(index, &entry);
+                self.receive(index, &entry, true);
             }
             Heard::Answered { message_id, status } => {
                 self.tally.answers += 1;
-                let on = self.talker(index).link();
+                let on = self.link(index);
                 self.shared.tell(|| What::Answered {
                     on,
                     message_id,
@@ -394,12 +291,13 @@ impl Chat {
         self.shared.nanos(now).saturating_sub(mark.due_nanos)
     }
 
-    /// True if neither end's connection was interrupted since some time before it was due.
-    fn is_steady(&self, mark: ChatMark, plan: &Plan) -> bool {
+    /// True if neither end of a pair's connections was interrupted since some time before the
+    /// message was due.
+    fn is_steady(&self, mark: ChatMark) -> bool {
         let due = self.shared.began + Duration::from_nanos(mark.due_nanos);
-        let sender = plan.partner(mark.receiver);
         let is_steady = |index| self.presence.is_steady(index, due);
-        is_steady(sender) && is_steady(mark.receiver)
+        let is_pair = self.plan.groups.is_none();
+        is_pair && is_steady(self.plan.partner(mark.receiver)) && is_steady(mark.receiver)
     }
 
     fn stored(
@@ -412,7 +310,7 @@ impl Chat {
         desk: &mut Desk,
     ) {
         let Some(mark) = self.own(msgid) else { return };
-        let sent = self.sent(index, mark, &desk.plan.uid(mark.receiver));
+        let sent = self.sent(index, mark);
         self.shared.tell(|| What::Confirmed {
             sent,
             message_id,
@@ -424,7 +322,7 @@ impl Chat {
             let took = self.took(mark, now);
             self.tally.to_stored.saturating_record(took);
             desk.vitals.took(Latency::Stored, took);
-            if self.is_steady(mark, &desk.plan) {
+            if self.is_steady(mark) {
                 self.tally.steady_stored.saturating_record(took);
             }
             self.shared.confirmed.fetch_add(1, Relaxed);
@@ -439,7 +337,7 @@ impl Chat {
             return;
         };
         *self.tally.refused.entry(code).or_default() += 1;
-        let sent = self.sent(index, mark, &desk.plan.uid(mark.receiver));
+        let sent = self.sent(index, mark);
         self.shared.tell(|| What::Failed {
             sent,
             definite: true,
@@ -455,15 +353,23 @@ impl Chat {
         }
     }
 
-    /// An entry came over the wire, and is processed with that.
-    fn receive(&mut self, index: u32, entry: &Entry) {
-        let shared = self.shared.clone();
-        let talker = self.talker(index);
-        talker.cursor = Some(entry.place.clone());
-        shared.tell(|| What::Receive {
-            on: talker.link(),
+    /// An entry came over the wire, and is processed with that. `is_new`: the application had not
+    /// seen it. On one connection entries come in their order, and once.
+    fn receive(&mut self, index: u32, entry: &Entry, is_new: bool) {
+        let on = self.link(index);
+        self.pass(index, &entry.place, is_new);
+        self.shared.tell(|| What::Receive {
+            on,
             entry: entry.clone(),
         });
+    }
+
+    fn pass(&mut self, index: u32, place: &Place, is_new: bool) {
+        match (self.talker(index).receive(place), is_new) {
+            (Arrival::InOrder, _) => {}
+            (Arrival::Behind, true) => self.tally.out_of_order += 1,
+            (Arrival::Behind, false) => self.tally.doubled += 1,
+        }
     }
 
     fn message(
@@ -475,29 +381,24 @@ impl Chat {
         now: Instant,
         desk: &mut Desk,
     ) {
-        self.receive(index, &entry);
         let is_new = self.talker(index).is_new(&entry.message_id, false);
+        self.receive(index, &entry, is_new);
         self.tally.repeated += u64::from(!is_new);
-        let on = self.talker(index).link();
+        let on = self.link(index);
         match self.own(text) {
             Some(mark) if is_new => {
-                self.tally.delivered += 1;
-                let took = self.took(mark, now);
-                self.tally.to_delivered.saturating_record(took);
-                desk.vitals.took(Latency::Received, took);
-                if self.is_steady(mark, &desk.plan) {
-                    self.tally.steady_delivered.saturating_record(took);
+                match self.is_for(index, &from, mark) {
+                    true => self.delivered(mark, now, desk),
+                    false => self.tally.misrouted += 1,
                 }
-                self.shared.delivered.fetch_add(1, Relaxed);
-                desk.counts.misrouted += u64::from(mark.receiver != index);
                 self.shared.tell(|| What::Deliver {
                     on: on.clone(),
                     entry: entry.clone(),
                     sent: Sent {
-                        class: Class::Single,
+                        class: self.class(),
                         sender: from,
                         msgid: mark.text(),
-                        to: desk.plan.uid(mark.receiver),
+                        to: self.receiver(mark),
                     },
                 });
             }
@@ -514,6 +415,25 @@ impl Chat {
         desk.send_text();
     }
 
+    fn delivered(&mut self, mark: ChatMark, now: Instant, desk: &mut Desk) {
+        self.tally.delivered += 1;
+        let took = self.took(mark, now);
+        self.tally.to_delivered.saturating_record(took);
+        desk.vitals.took(Latency::Received, took);
+        if self.is_steady(mark) {
+            self.tally.steady_delivered.saturating_record(took);
+        }
+        self.shared.delivered.fetch_add(1, Relaxed);
+    }
+
+    /// True if this client is to hear the message. Who sent it to a group does not.
+    fn is_for(&self, index: u32, from: &str, mark: ChatMark) -> bool {
+        match &self.plan.groups {
+            Some(groups) => groups.of(index) == mark.receiver && from != self.plan.uid(index),
+            None => index == mark.receiver,
+        }
+    }
+
     fn notice(
         &mut self,
         entry: Entry,
@@ -525,70 +445,34 @@ impl Chat {
     ) {
         let Some(mark) = self.own(msgid) else {
             self.tally.foreign += 1;
-            return self.receive(index, &entry);
+            return self.receive(index, &entry, true);
         };
-        if self.talker(index).is_new(&entry.message_id, true) {
+        let is_new = self.talker(index).is_new(&entry.message_id, true);
+        if is_new {
             self.tally.noticed += 1;
             let took = self.took(mark, now);
             self.tally.to_noticed.saturating_record(took);
             desk.vitals.took(Latency::Told, took);
             self.shared.noticed.fetch_add(1, Relaxed);
         }
-        let shared = self.shared.clone();
-        let talker = self.talker(index);
-        talker.cursor = Some(entry.place.clone());
-        let on = talker.link();
-        shared.tell(|| What::Notify { on, entry, by });
+        let on = self.link(index);
+        self.pass(index, &entry.place, is_new);
+        self.shared.tell(|| What::Notify { on, entry, by });
     }
 
     /// What lies before it cannot come any more, so it is passed.
     fn gap(&mut self, epoch: String, head_seq: u64, from: u64, index: u32) {
         self.tally.gaps += 1;
-        let shared = self.shared.clone();
-        let talker = self.talker(index);
-        talker.cursor = Some(Place {
+        self.talker(index).pass(Place {
             epoch: epoch.clone(),
             seq: from.saturating_sub(1),
         });
-        let on = talker.link();
-        shared.tell(|| What::Gap {
+        let on = self.link(index);
+        self.shared.tell(|| What::Gap {
             on,
             epoch,
             head_seq,
             from,
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_schedule_keeps_its_rate_and_its_times_however_late_it_is_asked() {
-        let from = Instant::now();
-        let mut schedule = Schedule::new(from, Duration::from_secs(2), Flow::PerSec(1500.0));
-        assert_eq!(schedule.next(from, 0), Some((from, 1)));
-        assert_eq!(schedule.next(from, 0), None);
-        let late = from + Duration::from_secs(10);
-        let slices: Vec<_> = std::iter::from_fn(|| schedule.next(late, 0)).collect();
-        assert_eq!(slices[0], (from + SLICE, 2));
-        assert_eq!(slices.iter().map(|(_, due)| due).sum::<u64>() + 1, 3000);
-        assert_eq!(slices.len(), 1999);
-        let last = slices[1998].0;
-        assert!(last > from + SLICE * 1998 && last < from + SLICE * 2000);
-    }
-
-    #[test]
-    fn where_so_many_are_in_flight_another_one_leaves_when_one_has_arrived() {
-        let from = Instant::now();
-        let lasts = Duration::from_secs(2);
-        let mut schedule = Schedule::new(from, lasts, Flow::InFlight(10).part(1, 2));
-        assert_eq!(schedule.next(from, 0), Some((from, 5)));
-        assert_eq!(schedule.next(from, 0), None);
-        let later = from + lasts / 2;
-        assert_eq!(schedule.next(later, 3), Some((later, 3)));
-        assert_eq!(schedule.next(later, 3), None);
-        assert_eq!(schedule.next(from + lasts, 8), None);
     }
 }
