@@ -14,13 +14,11 @@ bench=target/release/throng-bench
 report=bench/results/million-$(date -u +%Y%m%dT%H%MZ).md
 
 # Both ends of two million connections are on this host: four million files. Clients come from many addresses, each with
-# as many ports as there are. What waits for `accept` in a storm has room, and so has what a million killed clients
-# leave in TIME_WAIT.
+# as many ports as there are. What waits for `accept` in a storm has room.
 wanted=(
     "fs.file-max=5000000"
     "net.core.somaxconn=65535"
     "net.ipv4.ip_local_port_range=1024 65535"
-    "net.ipv4.tcp_max_tw_buckets=1048576"
 )
 kept=()
 

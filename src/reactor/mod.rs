@@ -67,6 +67,8 @@ pub use start::{Options, StartError, Starting, spawn};
 const READ_BYTES: usize = 128 << 10;
 /// Entries of the wheel that expire in a turn.
 const EXPIRE_PER_TURN: usize = 2048;
+/// A ping without payload, as it goes over the wire (RFC 6455, section 5.2).
+const PING: [u8; 2] = [0x89, 0];
 /// Outboxes that are kept for the next that needs one.
 const POOL_MAX: usize = 128;
 /// The two highest tokens name no connection.
@@ -294,6 +296,9 @@ impl Reactor {
 
     /// Takes what a session brought forth: bytes for its peer, envelopes for others, a deadline.
     fn settle(&mut self, key: Key, now: Now) {
+        if self.desk.out == PING {
+            self.write_ping(key);
+        }
         if !self.desk.out.is_empty() {
             let out = std::mem::take(&mut self.desk.out);
             self.owe(key, now, |outbox, _, _| outbox.push(&out));

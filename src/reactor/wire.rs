@@ -1,6 +1,6 @@
 //! What comes from sockets and goes to them.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use mio::{Interest, Token};
 
@@ -109,6 +109,27 @@ impl Reactor {
         }
         if after > hard && connection.session.is_established() {
             self.flush(key, now);
+        }
+    }
+
+    /// Writes the ping in the desk at once, where nothing else is owed. A crowd that is idle is
+    /// pinged all the time: its connections are touched once instead of twice, and no outbox.
+    pub(super) fn write_ping(&mut self, key: Key) {
+        let Some(connection) = self.slots.get_mut(key) else {
+            return;
+        };
+        let is_alone = connection.outbox.is_none()
+            && !connection.is_blocked
+            && !connection.is_dirty
+            && self.ring.due(connection.position).len() == 0;
+        if !is_alone {
+            return;
+        }
+        // Whatever else comes of it is found out when the rest is flushed.
+        if let Ok(written) = (&connection.stream).write(&self.desk.out) {
+            self.desk.out.drain(..written);
+            self.stats.bytes_out.add(written as u64);
+            self.stats.writes.add(1);
         }
     }
 

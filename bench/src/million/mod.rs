@@ -41,7 +41,7 @@ pub struct Million {
     #[arg(long, default_value_t = 300)]
     idle_secs: u64,
     /// How long everybody is idle without pings, and how long the floor is, with them.
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, default_value_t = 75)]
     calm_secs: u64,
     /// Without the floor.
     #[arg(long)]

@@ -358,12 +358,11 @@ pub fn beyond(million: &Million, binary: &Path, results: &mut Results) -> Result
     let mut stopped_by = None;
     let held = pair.hold(reactors, |pair| {
         let before = meminfo("MemAvailable");
-        let (mut open, mut secs, mut nanos) = (0, 0.0, 0.0);
-        while open < wanted && stopped_by.is_none() {
-            let next = (open + STEP).min(wanted);
+        let (mut asked, mut open, mut secs, mut micros) = (0, 0, 0.0, 0.0);
+        while asked < wanted && stopped_by.is_none() {
             let available = meminfo("MemAvailable");
-            let each = before.saturating_sub(available) / open.max(1) as u64;
-            if available < each * (next - open) as u64 + SPARED_BYTES {
+            let each = before.saturating_sub(available) / open.max(1);
+            if available < each * STEP as u64 + SPARED_BYTES {
                 stopped_by = Some(format!(
                     "memory: {} MiB were left, and another {STEP} take {} MiB",
                     available >> 20,
@@ -371,26 +370,25 @@ pub fn beyond(million: &Million, binary: &Path, results: &mut Results) -> Result
                 ));
                 break;
             }
-            let step = pair.arrive(next)?;
+            asked = (asked + STEP).min(wanted);
+            let step = pair.arrive(asked)?;
+            open = step.arrived.open;
             secs += step.arrived.secs;
-            nanos += step.server_micros_each * step.arrived.open as f64;
-            if step.arrived.open < next as u64 {
-                let counts = pair.clients.counts()?;
-                let limit = step
-                    .arrived
-                    .limit
-                    .unwrap_or_else(|| counts.troubles.join("; "));
-                stopped_by = Some(limit);
+            micros += step.server_micros_each * open as f64;
+            // Each thread opens its part: a few of a step may come with the next one.
+            let counts = pair.clients.counts()?;
+            if step.arrived.limit.is_some() || !counts.troubles.is_empty() {
+                let limit = step.arrived.limit;
+                stopped_by = Some(limit.unwrap_or_else(|| counts.troubles.join("; ")));
             }
-            open = step.arrived.open as usize;
         }
         Ok(Arrival {
             arrived: Arrived {
-                open: open as u64,
+                open,
                 secs,
                 limit: None,
             },
-            server_micros_each: nanos / open.max(1) as f64,
+            server_micros_each: micros / open.max(1) as f64,
         })
     })?;
     let idle = pair.idle(million.calm_secs)?;
