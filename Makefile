@@ -5,7 +5,7 @@ SEEDS ?= 100000
 THRONG_CHAOS_SECS ?= 3600
 PEER_RUNS ?= 3
 
-.PHONY: build test test-tools hello-cluster simulate chaos lint conformance fuzz bench bench-cluster bench-peers hundred-thousand million clean-tools
+.PHONY: build test test-tools hello-cluster simulate chaos lint conformance fuzz bench bench-cluster bench-peers million clean-tools
 
 build:
 	cargo build --release
@@ -69,12 +69,8 @@ bench-peers:
 	-scripts/peers.sh
 	cargo run --release -p throng-bench -- peers --runs $(PEER_RUNS) --out bench/results
 
-# One process, 100 000 authenticated connections with heartbeats, one broadcast that reaches all of them.
-hundred-thousand: build
-	cargo build --release -p throng-loadtest
-	scripts/hundred-thousand.sh
-
-# One process and a million connections, then as far toward two million as memory allows. A quarter of an hour.
+# One process and a million connections, then as far toward two million as memory allows: a quarter of an hour.
+# MILLION has other options: make million MILLION="--connections 100000 --toward 0 --idle-secs 60".
 million: build
 	cargo build --release -p throng-bench
 	scripts/million.sh $(MILLION)
