@@ -8,8 +8,8 @@
 //! `order`, `schedule`, `tally`, `post`, `churn`, `counts` are pure (bytes in, values out); `chat` is
 //! what clients of an inbox say to each other, and `chats` what is written down of it; `returns` is
 //! who comes back where and when, `target` and `presence` what all threads share of that; `pulse` is
-//! how all of it goes, `process` what the kernel knows of a process, and `memory` what all of this
-//! needs; `opening`, `seat` and `worker` perform on sockets; `crowd` drives the workers; `api` speaks
+//! how all of it goes, `process`, `host` and `slab` what the kernel knows of a process, of the host and
+//! of its own memory, and `memory` what all of this needs; `opening`, `seat` and `worker` perform on sockets; `crowd` drives the workers; `api` speaks
 //! HTTP, and `pusher` pushes over it at a rate.
 
 pub mod api;
@@ -23,6 +23,7 @@ pub mod crowd;
 pub mod dialect;
 pub mod frame;
 pub mod groups;
+pub mod host;
 pub mod inbox;
 pub mod memory;
 pub mod message;
@@ -38,6 +39,7 @@ pub mod pusher;
 pub mod returns;
 pub mod schedule;
 mod seat;
+pub mod slab;
 mod talker;
 mod tally;
 pub mod target;

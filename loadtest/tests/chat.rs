@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 use throng_history::{Kind, Report};
 use throng_loadtest::frame::{self, TEXT};
 use throng_loadtest::{Chats, Chatted, Crowd, Flow, Plan, Who, message};
+use wire::{read_frame, read_head};
+
+mod wire;
 
 /// What the server does wrong, or lets happen, with each message of this number.
 #[derive(Clone, Copy, PartialEq)]
@@ -175,35 +178,10 @@ impl Inboxes {
     }
 }
 
-fn read_command(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
-    let mut head = [0; 2];
-    stream.read_exact(&mut head).ok()?;
-    let mut length = usize::from(head[1] & 0x7f);
-    if length == 126 {
-        let mut more = [0; 2];
-        stream.read_exact(&mut more).ok()?;
-        length = usize::from(u16::from_be_bytes(more));
-    }
-    let mut key = [0; 4];
-    stream.read_exact(&mut key).ok()?;
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    for (at, byte) in body.iter_mut().enumerate() {
-        *byte ^= key[at % 4];
-    }
-    Some((head[0] & 15, body))
-}
-
 fn serve_one(mut stream: TcpStream, inboxes: &Mutex<Inboxes>, fault: Fault) {
-    let mut request = Vec::new();
-    while !request.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        if stream.read_exact(&mut byte).is_err() {
-            return;
-        }
-        request.push(byte[0]);
-    }
-    let request = String::from_utf8(request).unwrap();
+    let Some(request) = read_head(&mut stream) else {
+        return;
+    };
     let of = |key: &str| {
         let rest = request.split(key).nth(1)?;
         rest.split(['&', ' ']).next().map(str::to_owned)
@@ -228,7 +206,7 @@ fn serve_one(mut stream: TcpStream, inboxes: &Mutex<Inboxes>, fault: Fault) {
             inboxes.push(&user, seq, true);
         }
     }
-    while let Some((opcode, body)) = read_command(&mut stream) {
+    while let Some((opcode, body)) = read_frame(&mut stream) {
         if opcode == TEXT {
             let command = serde_json::from_slice(&body).unwrap();
             if !inboxes.lock().unwrap().hear(&user, &command, fault) {

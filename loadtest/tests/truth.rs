@@ -10,6 +10,7 @@ use liar::{Liar, Lie};
 use serde_json::Value;
 
 mod liar;
+mod wire;
 
 const SCENARIOS: [&str; 5] = ["broadcast", "unicast", "push", "group", "chat"];
 

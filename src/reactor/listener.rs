@@ -15,19 +15,20 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(300);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Listens on `addr` beside others that do (`SO_REUSEPORT`). What is set here is inherited by
-/// every connection that it accepts, so that none of them costs a call for it.
-pub fn listen(addr: SocketAddr, backlog: u32) -> io::Result<StdListener> {
+/// every connection that it accepts, so that none of them costs a call for it. `keeps_alive`: the
+/// kernel asks silent peers whether they are there.
+pub fn listen(addr: SocketAddr, backlog: u32, keeps_alive: bool) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    socket.set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(KEEPALIVE_AFTER)
-            .with_interval(KEEPALIVE_INTERVAL),
-    )?;
+    if keeps_alive {
+        let keepalive = TcpKeepalive::new();
+        let keepalive = keepalive.with_time(KEEPALIVE_AFTER);
+        socket.set_tcp_keepalive(&keepalive.with_interval(KEEPALIVE_INTERVAL))?;
+    }
     if addr.is_ipv6() {
         // One address family a listener, or `::` would quietly serve IPv4 as well.
         socket.set_only_v6(true)?;
@@ -97,8 +98,8 @@ mod tests {
         assert_ne!(addr.port(), 0);
         let is_taken = || reserve_port(addr).is_err() && StdListener::bind(addr).is_err();
         assert!(is_taken());
-        let first = listen(addr, 8).unwrap();
-        let second = listen(addr, 8).unwrap();
+        let first = listen(addr, 8, false).unwrap();
+        let second = listen(addr, 8, false).unwrap();
         drop(reserved);
         assert!(is_taken());
         drop((first, second));

@@ -46,6 +46,9 @@ pub struct Options {
     pub number: usize,
     pub listen: SocketAddr,
     pub backlog: u32,
+    /// The kernel asks silent peers. Heartbeats do the same at their own pace; the kernel's timers
+    /// of a crowd that came together also fire together, tens of thousands at once.
+    pub keeps_alive: bool,
     /// Descriptors that a private file table keeps; none: the table is shared.
     pub private_table: Option<Vec<RawFd>>,
     /// Descriptors that the table is grown for at once.
@@ -193,8 +196,8 @@ fn prepare(
     }
     sys::grow_file_table(options.descriptors);
     let addr = options.listen;
-    let listener =
-        listen(addr, options.backlog).map_err(|source| StartError::Listen { addr, source })?;
+    let listener = listen(addr, options.backlog, options.keeps_alive)
+        .map_err(|source| StartError::Listen { addr, source })?;
     let addr = listener
         .local_addr()
         .map_err(|source| StartError::Listen { addr, source })?;

@@ -55,6 +55,7 @@ pub fn start_reactors(
             number,
             listen: reserved.addr,
             backlog: config.backlog,
+            keeps_alive: config.limits.ping_secs == 0,
             private_table: plan.has_private_tables.then(|| bells.clone()),
             descriptors: plan.descriptors,
             refuses_surplus: config.overflow == Overflow::Refuse,

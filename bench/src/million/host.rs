@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use throng_loadtest::host::Host;
 use throng_loadtest::process::{CpuSample, anonymous_bytes};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -39,30 +40,6 @@ impl Settings {
     }
 }
 
-/// A line of /proc/meminfo, in bytes.
-pub fn meminfo(name: &str) -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kibibytes = text.lines().find_map(|line| {
-        let rest = line.strip_prefix(name)?.strip_prefix(':')?;
-        rest.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    kibibytes.unwrap_or(0) * 1024
-}
-
-/// Bytes of each slab cache (/proc/slabinfo, which only root reads).
-pub fn slabs() -> BTreeMap<String, u64> {
-    const PAGE: u64 = 4096;
-    let text = std::fs::read_to_string("/proc/slabinfo").unwrap_or_default();
-    let cache = |line: &str| {
-        // name active_objs num_objs objsize objperslab pagesperslab : tunables … : slabdata active num …
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let pages: u64 = fields.get(5)?.parse().ok()?;
-        let slabs: u64 = fields.get(14)?.parse().ok()?;
-        Some((fields[0].to_owned(), pages * slabs * PAGE))
-    };
-    text.lines().skip(2).filter_map(cache).collect()
-}
-
 /// One look.
 #[derive(Clone, Debug, Serialize)]
 pub struct Look {
@@ -72,7 +49,7 @@ pub struct Look {
     pub clients_cpu: f64,
     pub server_bytes: u64,
     pub clients_bytes: u64,
-    pub slab_bytes: u64,
+    pub available_bytes: u64,
     /// Sockets that are connected, both ends (/proc/net/sockstat).
     pub sockets: u64,
 }
@@ -105,14 +82,15 @@ impl Watch {
                     let used = before.as_ref().zip(after.as_ref());
                     used.map_or(0.0, |(b, a)| b.used_until(a).nanos as f64 / passed)
                 };
+                let host = Host::read();
                 looks.push(Look {
                     secs: (now.0 - began).as_secs_f64(),
                     server_cpu: share(&last.1, &now.1),
                     clients_cpu: share(&last.2, &now.2),
                     server_bytes: anonymous_bytes(server).unwrap_or(0),
                     clients_bytes: anonymous_bytes(clients).unwrap_or(0),
-                    slab_bytes: meminfo("Slab"),
-                    sockets: sockets(),
+                    available_bytes: host.available_bytes.unwrap_or(0),
+                    sockets: host.tcp_sockets.unwrap_or(0),
                 });
                 last = now;
             }
@@ -125,11 +103,4 @@ impl Watch {
         drop(self.stop);
         self.thread.join().unwrap_or_default()
     }
-}
-
-fn sockets() -> u64 {
-    let text = std::fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("TCP:"));
-    let count = line.and_then(|line| line.split_whitespace().nth(2)?.parse().ok());
-    count.unwrap_or(0)
 }

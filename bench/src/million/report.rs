@@ -11,6 +11,8 @@ const IDLE_RATIO_MAX: f64 = 1.3;
 const CALM_CPU_MAX: f64 = 0.01;
 const TURN_MS_MAX: f64 = 50.0;
 
+const CACHES_SHOWN: usize = 8;
+
 /// Rows of one table.
 struct Sheet(String);
 
@@ -197,13 +199,17 @@ fn held_rows(sheet: &mut Sheet, held: &Held) {
         ),
         "<= 300 bytes",
     );
+    let slab: u64 = held.slabs.values().sum();
     sheet.row(
         "kernel (slab)",
-        format!(
-            "{:.0} bytes a connection, both ends; {} in all",
-            held.slab_bytes as f64 / open,
-            mebibytes(held.slab_bytes)
-        ),
+        match slab {
+            0 => "unknown: only root reads /proc/slabinfo".to_owned(),
+            _ => format!(
+                "{:.0} bytes a connection, both ends; {} in all",
+                slab as f64 / open,
+                mebibytes(slab)
+            ),
+        },
         "",
     );
     sheet.row(
@@ -214,11 +220,11 @@ fn held_rows(sheet: &mut Sheet, held: &Held) {
         ),
         "",
     );
-    let caches: Vec<String> = held
-        .slabs
-        .iter()
-        .filter(|(_, bytes)| *bytes as f64 / open >= 16.0)
-        .map(|(name, bytes)| format!("{name} {:.0}", *bytes as f64 / open))
+    let mut caches: Vec<_> = held.slabs.iter().collect();
+    caches.sort_by_key(|(_, bytes)| std::cmp::Reverse(**bytes));
+    let caches = caches.iter().take(CACHES_SHOWN);
+    let caches: Vec<String> = caches
+        .map(|(name, bytes)| format!("{name} {:.0}", **bytes as f64 / open))
         .collect();
     if !caches.is_empty() {
         sheet.row("slab caches, bytes a connection", caches.join(", "), "");

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::clients::{Arrived, Chatted, Child, Counted, Reached};
-use super::host::{Look, Settings, Watch, meminfo, slabs};
+use super::host::{Look, Settings, Watch};
 use super::{Million, reactors};
 use crate::Failed;
 use crate::server::Server;
+use throng_loadtest::host::Host;
 use throng_loadtest::process::{CpuSample, anonymous_bytes};
+use throng_loadtest::slab::Slab;
 
 const SETTLES: Duration = Duration::from_secs(3);
 const GONE_PATIENCE: Duration = Duration::from_secs(120);
@@ -55,12 +57,11 @@ pub struct Held {
     /// The same of the client process.
     pub own_empty_bytes: u64,
     pub own_full_bytes: u64,
-    /// Growth of the kernel's slab memory, both ends.
-    pub slab_bytes: u64,
     /// Growth of everything that is used, both ends and both processes.
     pub all_bytes: u64,
-    /// The caches that have grown most.
-    pub slabs: Vec<(String, u64)>,
+    /// Growth of the kernel's slab memory, both ends: the caches that have something for each
+    /// connection. None where it may not be read.
+    pub slabs: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Serialize)]
@@ -192,8 +193,7 @@ impl Pair {
     ) -> Result<Held, Failed> {
         std::thread::sleep(SETTLES);
         let (empty_bytes, own_empty_bytes) = self.memory()?;
-        let (slab_before, caches_before) = (meminfo("Slab"), slabs());
-        let available_before = meminfo("MemAvailable");
+        let (slab_before, available_before) = (Slab::read(), available());
         let arrival = arrive(self)?;
         std::thread::sleep(SETTLES);
         let (full_bytes, own_full_bytes) = self.memory()?;
@@ -205,9 +205,8 @@ impl Pair {
             full_bytes,
             own_empty_bytes,
             own_full_bytes,
-            slab_bytes: meminfo("Slab").saturating_sub(slab_before),
-            all_bytes: available_before.saturating_sub(meminfo("MemAvailable")),
-            slabs: grown(&caches_before, &slabs()),
+            all_bytes: available_before.saturating_sub(available()),
+            slabs: grown(slab_before, self.wanted),
         })
     }
 
@@ -262,17 +261,15 @@ impl Pair {
     }
 }
 
-/// The caches that have grown most, largest first.
-fn grown(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Vec<(String, u64)> {
-    const SHOWN: usize = 10;
-    let growth = |(name, bytes): (&String, &u64)| {
-        let more = bytes.saturating_sub(before.get(name).copied().unwrap_or(0));
-        (name.clone(), more)
-    };
-    let mut all: Vec<_> = after.iter().map(growth).collect();
-    all.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-    all.truncate(SHOWN);
-    all
+fn grown(before: Option<Slab>, connections: u64) -> BTreeMap<String, u64> {
+    let growth = before.zip(Slab::read());
+    let growth = growth.and_then(|(before, now)| before.growth(&now, connections));
+    growth.unwrap_or_default()
+}
+
+/// Bytes of memory that the host could give.
+fn available() -> u64 {
+    Host::read().available_bytes.unwrap_or(0)
 }
 
 fn say(what: &str) {
@@ -357,15 +354,15 @@ pub fn beyond(million: &Million, binary: &Path, results: &mut Results) -> Result
     let mut pair = Pair::new(server, wanted, 0)?;
     let mut stopped_by = None;
     let held = pair.hold(reactors, |pair| {
-        let before = meminfo("MemAvailable");
+        let before = available();
         let (mut asked, mut open, mut secs, mut micros) = (0, 0, 0.0, 0.0);
         while asked < wanted && stopped_by.is_none() {
-            let available = meminfo("MemAvailable");
-            let each = before.saturating_sub(available) / open.max(1);
-            if available < each * STEP as u64 + SPARED_BYTES {
+            let left = available();
+            let each = before.saturating_sub(left) / open.max(1);
+            if left < each * STEP as u64 + SPARED_BYTES {
                 stopped_by = Some(format!(
                     "memory: {} MiB were left, and another {STEP} take {} MiB",
-                    available >> 20,
+                    left >> 20,
                     (each * STEP as u64) >> 20
                 ));
                 break;
@@ -398,7 +395,7 @@ pub fn beyond(million: &Million, binary: &Path, results: &mut Results) -> Result
         idle,
         broadcast,
         stopped_by,
-        available_bytes: meminfo("MemAvailable"),
+        available_bytes: available(),
     });
     Ok(())
 }

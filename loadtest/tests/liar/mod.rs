@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use throng_loadtest::frame::{self, CLOSE, TEXT};
 use throng_loadtest::message;
 
+use crate::wire::{read_frame, read_head};
+
 /// What the server does wrong with each delivery of which the number is a multiple of this.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Lie {
@@ -238,35 +240,6 @@ impl World {
         }
         json!({})
     }
-}
-
-fn read_head(stream: &mut TcpStream) -> Option<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).ok()?;
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).ok()
-}
-
-fn read_frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
-    let mut head = [0; 2];
-    stream.read_exact(&mut head).ok()?;
-    let mut length = usize::from(head[1] & 0x7f);
-    if length == 126 {
-        let mut more = [0; 2];
-        stream.read_exact(&mut more).ok()?;
-        length = usize::from(u16::from_be_bytes(more));
-    }
-    let mut key = [0; 4];
-    stream.read_exact(&mut key).ok()?;
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    for (at, byte) in body.iter_mut().enumerate() {
-        *byte ^= key[at % 4];
-    }
-    Some((head[0] & 15, body))
 }
 
 fn serve_client(mut stream: TcpStream, world: &Mutex<World>) -> Option<()> {

@@ -14,15 +14,12 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use throng_loadtest::Counts;
+use throng_loadtest::host::Host;
 use throng_loadtest::process::{CpuSample, Memory};
 use throng_loadtest::pulse::{Latencies, Pulse};
+use throng_loadtest::slab::Slab;
 
 use crate::progress::Progress;
-use crate::watch::host::Host;
-use crate::watch::slab::Slab;
-
-mod host;
-mod slab;
 
 const EVERY: Duration = Duration::from_secs(1);
 
