@@ -2,26 +2,14 @@
 
 use std::process::Command;
 
+use throng_loadtest::host::Machine;
+
 /// One line: cores, memory, kernel, commit, command.
 pub fn line() -> String {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let kibibytes = |text: String| -> Option<f64> {
-        text.lines().find_map(|line| {
-            line.strip_prefix("MemTotal:")?
-                .split_whitespace()
-                .next()?
-                .parse()
-                .ok()
-        })
-    };
-    let gibibytes = kibibytes(read("/proc/meminfo")).unwrap_or(0.0) / f64::from(1 << 20);
-    let release = read("/proc/sys/kernel/osrelease");
-    // Behind the first dash stands who has built it.
-    let kernel = release.trim().split('-').next().unwrap_or_default();
     let command: Vec<String> = std::env::args().skip(1).collect();
     format!(
-        "{cores} cores, {gibibytes:.0} GiB, Linux {kernel}, commit {}, `throng-bench {}`",
+        "{}, commit {}, `throng-bench {}`",
+        Machine::read(),
         commit().unwrap_or_else(|| "unknown".to_owned()),
         command.join(" ")
     )

@@ -96,17 +96,13 @@ impl Api {
     }
 
     pub fn end_group(&mut self, id: &str) -> io::Result<()> {
-        let mut request = String::new();
-        self.write_head(&format!("DELETE /api/v1/groups/{id}"), &mut request);
-        request.push_str("\r\n");
+        let request = self.bare(&format!("DELETE /api/v1/groups/{id}"));
         self.ask(&request, 1, judged).map(drop)
     }
 
     /// What `path` says, a text for people or for monitors.
     pub fn text(&mut self, path: &str) -> io::Result<String> {
-        let mut request = String::new();
-        self.write_head(&format!("GET {path}"), &mut request);
-        request.push_str("\r\n");
+        let request = self.bare(&format!("GET {path}"));
         let answer = self.ask(&request, 1, Ok)?;
         let text = String::from_utf8_lossy(&answer).into_owned();
         match text.split_once("\r\n\r\n") {
@@ -117,9 +113,7 @@ impl Api {
 
     /// How many nodes the server knows, itself included.
     pub fn nodes(&mut self) -> io::Result<usize> {
-        let mut request = String::new();
-        self.write_head("GET /api/v1/nodes", &mut request);
-        request.push_str("\r\n");
+        let request = self.bare("GET /api/v1/nodes");
         let answer = self.ask(&request, 1, judged)?;
         Ok(memmem::find_iter(&answer, b"\"wsUrl\":").count())
     }
@@ -154,6 +148,14 @@ impl Api {
         if let Some(key) = &self.key {
             let _ = write!(out, "Authorization: Bearer {key}\r\n");
         }
+    }
+
+    /// A request without a body.
+    fn bare(&self, what: &str) -> String {
+        let mut request = String::new();
+        self.write_head(what, &mut request);
+        request.push_str("\r\n");
+        request
     }
 
     fn write_request(&self, what: &str, body: &str, out: &mut String) {

@@ -65,6 +65,42 @@ impl Host {
     }
 }
 
+/// What figures were made with.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    pub cores: usize,
+    pub memory_bytes: u64,
+    /// `Linux` and the version, without what a distributor has made of its name.
+    pub kernel: String,
+}
+
+impl Machine {
+    pub fn read() -> Machine {
+        let release = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Machine {
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_bytes: Host::read().total_bytes.unwrap_or(0),
+            kernel: kernel(&release),
+        }
+    }
+}
+
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let gibibytes = self.memory_bytes as f64 / f64::from(1 << 30);
+        write!(
+            f,
+            "{} cores, {gibibytes:.0} GiB, {}",
+            self.cores, self.kernel
+        )
+    }
+}
+
+fn kernel(release: &str) -> String {
+    let version = release.trim().split('-').next().unwrap_or_default();
+    format!("Linux {version}")
+}
+
 /// The first line: user, nice, system, idle, iowait, irq, softirq, steal; guests are in user.
 fn ticks(stat: &str) -> Option<(u64, u64)> {
     let fields = line(stat, "cpu ")?.split_whitespace().take(8);
@@ -114,6 +150,11 @@ mod tests {
             Some(9)
         );
         assert_eq!(kibibytes("MemTotal:  2 kB\n", "MemTotal:"), Some(2048));
+    }
+
+    #[test]
+    fn a_kernel_has_its_number() {
+        assert_eq!(kernel("6.18.44-cloud-amd64\n"), "Linux 6.18.44");
     }
 
     #[test]

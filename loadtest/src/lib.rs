@@ -9,8 +9,8 @@
 //! what clients of an inbox say to each other, and `chats` what is written down of it; `returns` is
 //! who comes back where and when, `target` and `presence` what all threads share of that; `pulse` is
 //! how all of it goes, `process`, `host` and `slab` what the kernel knows of a process, of the host and
-//! of its own memory, and `memory` what all of this needs; `opening`, `seat` and `worker` perform on sockets; `crowd` drives the workers; `api` speaks
-//! HTTP, and `pusher` pushes over it at a rate.
+//! of its own memory; `opening`, `seat` and `worker` perform on sockets; `crowd` drives the workers;
+//! `api` speaks HTTP, and `pusher` pushes over it at a rate.
 
 pub mod api;
 pub mod chat;
@@ -25,7 +25,6 @@ pub mod frame;
 pub mod groups;
 pub mod host;
 pub mod inbox;
-pub mod memory;
 pub mod message;
 mod opening;
 mod order;

@@ -148,6 +148,11 @@ pub fn anonymous_bytes(pid: u32) -> io::Result<u64> {
     Ok(Memory::of(pid)?.anonymous)
 }
 
+/// The same of this process.
+pub fn own_bytes() -> Option<u64> {
+    anonymous_bytes(std::process::id()).ok()
+}
+
 /// The same of a family of processes, with the memory that they share, counted once.
 pub fn family_bytes(pids: &[u32]) -> io::Result<u64> {
     let (mut own, mut shared) = (0, 0);

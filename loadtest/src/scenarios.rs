@@ -13,9 +13,8 @@ use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use throng_loadtest::chats::run_number;
-use throng_loadtest::{
-    Api, Chats, Chatted, Crowd, Flow, Groups, Manners, Plan, Pushing, To, memory,
-};
+use throng_loadtest::process::own_bytes;
+use throng_loadtest::{Api, Chats, Chatted, Crowd, Flow, Groups, Manners, Plan, Pushing, To};
 
 use crate::Failed;
 use crate::args::{Common, Pushes, Talk, What};
@@ -345,12 +344,12 @@ fn gather(mut plan: Plan) -> Result<(Crowd, Report), Failed> {
     let patience = Duration::from_secs_f64(slowest.min(1e6) * 1.1) + plan.handshake_patience;
     let mut crowd = Crowd::gather(plan)?;
     crowd.counts()?;
-    let empty = memory::own_bytes();
+    let empty = own_bytes();
     let opened = crowd.open(clients, patience)?;
     let mut report = Report::new();
     report.opened(&opened, clients as u64);
     report.followed(&opened);
-    if let (Some(empty), Some(full)) = (empty, memory::own_bytes()) {
+    if let (Some(empty), Some(full)) = (empty, own_bytes()) {
         report.own_memory(full.saturating_sub(empty), clients as u64);
     }
     report.counts = Some(crowd.counts()?);

@@ -1,6 +1,7 @@
 //! What was run, where, and with what. A part of the program, not of the library.
 
 use serde::Serialize;
+use throng_loadtest::host::Machine;
 
 use crate::args::Common;
 
@@ -8,9 +9,8 @@ use crate::args::Common;
 pub struct Setting {
     pub command: String,
     pub targets: Vec<String>,
-    pub cores: usize,
-    pub memory_bytes: u64,
-    pub kernel: String,
+    #[serde(flatten)]
+    pub machine: Machine,
     pub version: &'static str,
     pub began: String,
     pub connections: u64,
@@ -22,10 +22,6 @@ pub struct Setting {
 
 impl Setting {
     pub fn of(common: &Common) -> Setting {
-        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-        let memory = read("/proc/meminfo");
-        let total = memory.lines().find_map(|l| l.strip_prefix("MemTotal:"));
-        let total = total.and_then(|text| text.split_whitespace().next()?.parse().ok());
         let arguments: Vec<String> = std::env::args()
             .skip(1)
             .map(|a| without_secrets(&a))
@@ -33,9 +29,7 @@ impl Setting {
         Setting {
             command: format!("throng-loadtest {}", arguments.join(" ")),
             targets: common.url.iter().map(|url| without_secrets(url)).collect(),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_bytes: total.unwrap_or(0) * 1024,
-            kernel: kernel(&read("/proc/sys/kernel/osrelease")),
+            machine: Machine::read(),
             version: env!("CARGO_PKG_VERSION"),
             began: jiff::Timestamp::now()
                 .strftime("%Y-%m-%d %H:%M UTC")
@@ -46,18 +40,6 @@ impl Setting {
             has_servers: !common.server_pid.is_empty(),
         }
     }
-
-    /// One line.
-    pub fn machine(&self) -> String {
-        let gibibytes = self.memory_bytes as f64 / f64::from(1 << 30);
-        format!("{} cores, {gibibytes:.0} GiB, {}", self.cores, self.kernel)
-    }
-}
-
-/// The version, without what a distributor has made of its name.
-fn kernel(release: &str) -> String {
-    let version = release.trim().split('-').next().unwrap_or_default();
-    format!("Linux {version}")
 }
 
 /// An argument as it may be shown: of a URL neither who asks nor the query, where tokens are.
@@ -102,8 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_has_its_number_and_a_loopback_address_is_near() {
-        assert_eq!(kernel("6.18.44-cloud-amd64\n"), "Linux 6.18.44");
+    fn a_loopback_address_is_near() {
         assert!(is_near("ws://127.0.0.1:8888/") && is_near("ws://localhost/"));
         assert!(!is_near("ws://192.0.2.1:8888/"));
     }

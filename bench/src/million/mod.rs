@@ -13,14 +13,12 @@ mod stages;
 use std::path::PathBuf;
 
 use clap::Args;
+use throng::config::Room;
 
 use crate::server::build_throng;
 use crate::{Failed, machine};
 
 pub use clients::{Clients, serve};
-
-/// Descriptors of a reactor that are no connections.
-const RESERVE: usize = 256;
 
 #[derive(Args)]
 pub struct Million {
@@ -90,8 +88,10 @@ pub fn million(million: Million) -> Result<bool, Failed> {
 
 /// Reactors whose file tables hold so many connections, with the gateway's own margin.
 fn reactors(connections: usize) -> Result<usize, Failed> {
-    let limit = throng::sys::raise_descriptor_limit()? as usize;
-    let each = (limit.saturating_sub(RESERVE) * 95 / 100).max(1);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(connections.div_ceil(each).max(cores))
+    let room = Room::of_this_host(None)?;
+    let one = Room {
+        reactors: 1,
+        ..room
+    };
+    Ok(connections.div_ceil(one.usual().max(1)).max(room.reactors))
 }

@@ -70,7 +70,7 @@ fn summary(page: &mut String, report: &Report, setting: &Setting) {
         ),
         ("target", escaped(&setting.targets.join(", "))),
         ("connections", setting.connections.to_string()),
-        ("machine", escaped(&setting.machine())),
+        ("machine", escaped(&setting.machine.to_string())),
         ("version", setting.version.to_owned()),
         ("began", escaped(&setting.began)),
     ];

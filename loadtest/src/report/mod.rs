@@ -518,7 +518,7 @@ impl Report {
     pub fn watched(&mut self, watched: &Watched, setting: &Setting) {
         self.text += &table::text(&watched.latencies);
         let place = Place {
-            cores: setting.cores,
+            cores: setting.machine.cores,
             is_same_host: setting.is_same_host,
         };
         self.findings = findings(watched, place);
